@@ -1,0 +1,13 @@
+# Third-party packages, as `./run setup` installs them. Versions are pinned there.
+find_package(Threads REQUIRED)
+find_package(fmt REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(msgpackc-cxx QUIET)
+find_package(SQLite3 REQUIRED)
+find_package(Boost 1.74 REQUIRED)
+find_package(ICU 72 REQUIRED COMPONENTS uc i18n)
+find_package(nlohmann_json REQUIRED)
+find_package(CLI11 REQUIRED)
+if(MANTA_TESTS)
+  find_package(GTest REQUIRED)
+endif()
