@@ -75,6 +75,7 @@ endif()
 
 # LibTorch for the CPU, out of the torch wheel. Its own CMake package and libtorch.so demand a whole CUDA installation, which a machine
 # without a GPU does not have; libtorch_cpu.so asks only for the CUDA runtime and CUPTI, and libtorch_cuda.so is loaded when needed.
+# Its include folder comes last, because it carries copies of other packages (fmt among them) that must not hide the real ones.
 set(MANTA_HAS_TORCH OFF)
 if(EXISTS ${MANTA_SITE}/torch/include/torch/csrc/api/include/torch/torch.h)
   set(MANTA_HAS_TORCH ON)
@@ -84,7 +85,7 @@ if(EXISTS ${MANTA_SITE}/torch/include/torch/csrc/api/include/torch/torch.h)
     add_library(LibTorch::cpu SHARED IMPORTED GLOBAL)
     set_target_properties(LibTorch::cpu PROPERTIES
       IMPORTED_LOCATION ${MANTA_SITE}/torch/lib/libtorch_cpu.so
-      INTERFACE_INCLUDE_DIRECTORIES "${MANTA_SITE}/torch/include;${MANTA_SITE}/torch/include/torch/csrc/api/include"
+      INTERFACE_COMPILE_OPTIONS "SHELL:-idirafter ${MANTA_SITE}/torch/include;SHELL:-idirafter ${MANTA_SITE}/torch/include/torch/csrc/api/include"
       INTERFACE_LINK_OPTIONS "LINKER:-rpath-link,${MANTA_SITE}/nvidia/cu13/lib")
     target_link_libraries(LibTorch::cpu INTERFACE LibTorch::c10)
   endif()
