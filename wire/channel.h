@@ -16,14 +16,17 @@
 #pragma once
 
 #include "common/fd.h"
+#include "common/shared_memory.h"
 
 #include <manta/status.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
-#include <string_view>
 
 namespace manta::wire {
 
@@ -40,22 +43,38 @@ struct RingMessage {
   uint64_t position = 0;  ///< Names the message to take_back and release.
 };
 
-struct RingHeader;  // in shared memory: head, tail, each on its own cache line
+/// In shared memory, so neither side believes what the other wrote here before checking it.
+struct RingHeader {
+  alignas(64) std::atomic<uint64_t> head;  ///< Written by the producer.
+  alignas(64) std::atomic<uint64_t> tail;  ///< Written by the consumer.
+};
+/// Before each message in the ring.
+struct SlotHeader {
+  uint32_t size_bytes;
+  uint16_t kind;
+  uint16_t reserved;
+  std::atomic<uint32_t> state;
+  uint32_t reserved_too;
+};
+static_assert(sizeof(SlotHeader) == 16 && std::atomic<uint64_t>::is_always_lock_free);
 
-/// One process's view of one ring; the same class serves both ends.
+/// One process's view of one ring; the same class serves both ends, each opened once in the ring's life.
 class Ring {
  public:
-  Ring() = default;
-  Ring(RingHeader* header, std::byte* data, size_t capacity_bytes);
+  enum class End : uint8_t { kProducer = 0, kConsumer = 1 };
 
-  /// Room for a message of `size_bytes`, or an empty span when the ring is full now. Fill it, then `publish`.
-  /// Precondition: size_bytes <= kMaxRingMessageBytes.
+  Ring() = default;
+  Ring(RingHeader* header, std::byte* data, size_t capacity_bytes, End end);
+
+  /// Room for a message of `size_bytes` (never an empty span for size 0), or an empty span when the ring is full now or broken.
+  /// Fill it, then `publish`. Precondition: size_bytes <= kMaxRingMessageBytes.
   [[nodiscard]] std::span<std::byte> reserve(size_t size_bytes);
-  /// Makes the reserved message visible (its first `size_bytes`); returns its position.
+  /// Makes the reserved message visible (its first `size_bytes`); returns its position. `kind` is not 0xFFFF.
   uint64_t publish(uint16_t kind, size_t size_bytes);
 
   /// The next message that its producer has not taken back, claimed for this consumer; nothing when the ring is empty;
-  /// kInvalid when the shared memory is not a ring any more.
+  /// kInvalid when the shared memory is not a ring any more. The body still lies in memory that the producer can write: whoever
+  /// decodes it reads each byte once.
   [[nodiscard]] Result<std::optional<RingMessage>> claim();
   /// Gives the claimed message's room back. Messages are released in the order they were claimed.
   void release(const RingMessage& message);
@@ -65,16 +84,83 @@ class Ring {
   /// Producer: whether the consumer has claimed the message at `position` (or is past it).
   [[nodiscard]] bool is_claimed(uint64_t position) const;
 
-  [[nodiscard]] bool is_empty() const;  ///< A hint, for either side.
+  /// A hint. Producer: the consumer has released everything. Consumer: there is nothing to claim.
+  [[nodiscard]] bool is_empty() const;
+  /// The other side wrote nonsense; nothing goes through this ring any more.
+  [[nodiscard]] bool is_broken() const { return broken_; }
 
  private:
+  static constexpr uint16_t kFiller = 0xFFFF;
+  static constexpr size_t kHeaderBytes = sizeof(SlotHeader);
+  static uint64_t slot_bytes(size_t size_bytes) { return kHeaderBytes + ((std::max<size_t>(size_bytes, 1) + 15) & ~size_t{15}); }
+
+  [[nodiscard]] SlotHeader* slot(uint64_t position) const {
+    return reinterpret_cast<SlotHeader*>(data_ + (position & (capacity_bytes_ - 1)));
+  }
+  [[nodiscard]] bool refresh_tail();
+  [[nodiscard]] bool refresh_head();
+  [[nodiscard]] bool next(RingMessage& message);
+  void put_filler(uint64_t size_bytes);
+  Status broken();
+
   RingHeader* header_ = nullptr;
   std::byte* data_ = nullptr;
-  uint64_t capacity_bytes_ = 0;
-  uint64_t position_ = 0;         // my own end
-  uint64_t other_position_ = 0;   // the other end, as last seen
+  uint64_t capacity_bytes_ = 0;   // a power of two
+  uint64_t position_ = 0;         // producer: its head; consumer: what it has claimed up to
+  uint64_t other_position_ = 0;   // the other end, as last seen and checked
   uint64_t reserved_ = 0;
+  uint64_t claimed_ = 0;          // consumer: messages claimed and not released
+  End end_ = End::kProducer;
+  bool broken_ = false;
 };
+
+inline bool Ring::refresh_tail() {
+  uint64_t tail = header_->tail.load(std::memory_order_acquire);
+  if (tail < other_position_ || tail > position_ || (tail & 15) != 0) [[unlikely]] return broken_ = true, false;
+  other_position_ = tail;
+  return true;
+}
+
+inline std::span<std::byte> Ring::reserve(size_t size_bytes) {
+  uint64_t bytes = slot_bytes(size_bytes);
+  uint64_t to_end = capacity_bytes_ - (position_ & (capacity_bytes_ - 1));
+  uint64_t filler = to_end < bytes ? to_end : 0;
+  if (position_ + filler + bytes - other_position_ > capacity_bytes_) {
+    if (broken_ || !refresh_tail() || position_ + filler + bytes - other_position_ > capacity_bytes_) return {};
+  }
+  if (filler != 0) [[unlikely]] put_filler(filler);
+  reserved_ = bytes;
+  return {data_ + (position_ & (capacity_bytes_ - 1)) + kHeaderBytes, bytes - kHeaderBytes};
+}
+
+inline uint64_t Ring::publish(uint16_t kind, size_t size_bytes) {
+  SlotHeader* header = slot(position_);
+  header->size_bytes = static_cast<uint32_t>(size_bytes);
+  header->kind = kind;
+  header->state.store(static_cast<uint32_t>(SlotState::kQueued), std::memory_order_relaxed);
+  uint64_t position = position_;
+  position_ += std::min(reserved_, slot_bytes(size_bytes));
+  header_->head.store(position_, std::memory_order_release);
+  return position;
+}
+
+inline Result<std::optional<RingMessage>> Ring::claim() {
+  RingMessage message;
+  if (next(message)) [[likely]] return std::optional<RingMessage>(message);
+  if (broken_) [[unlikely]] return broken();
+  return std::optional<RingMessage>();
+}
+
+inline void Ring::release(const RingMessage& message) {
+  // With nothing claimed any more, the room of skipped messages goes back too.
+  uint64_t end = --claimed_ == 0 ? position_ : message.position + slot_bytes(message.body.size());
+  header_->tail.store(end, std::memory_order_release);
+}
+
+inline bool Ring::is_empty() const {
+  return end_ == End::kConsumer ? header_->head.load(std::memory_order_acquire) == position_
+                                : header_->tail.load(std::memory_order_acquire) == position_;
+}
 
 /// The shared page of one process on which its peers ring. Two bells: requests wake its executors, replies wake its waiters.
 class Bell {
@@ -91,12 +177,14 @@ class Bell {
   Bell& operator=(Bell&&) noexcept;
   ~Bell();
 
-  /// After publishing: wakes the owner if it sleeps on that line. No system call when it does not.
+  /// After publishing: wakes the owner if it sleeps on that line. No system call when it does not, and one a sleep when it does,
+  /// however many ring.
   void ring(Line line);
 
-  /// Owner: before looking at the rings one last time, says it is about to sleep; returns the ticket for `sleep`.
+  /// Owner: before looking at the rings one last time, says it is about to sleep; returns the ticket for `sleep`. Several threads
+  /// may sleep on one line: a ring wakes them all. Each prepare_sleep is followed by one sleep or cancel_sleep.
   [[nodiscard]] uint32_t prepare_sleep(Line line);
-  /// Owner: sleeps until rung since the ticket was drawn, or the timeout passes. Clears the sleeping mark.
+  /// Owner: sleeps until rung since the ticket was drawn, or the timeout passes (or for no reason). Clears the sleeping mark.
   void sleep(Line line, uint32_t ticket, int64_t timeout_us);
   /// Owner: found work after all.
   void cancel_sleep(Line line);
@@ -106,6 +194,7 @@ class Bell {
  private:
   struct Page;
   Fd fd_;
+  Mapping mapping_;
   Page* page_ = nullptr;
 };
 
@@ -126,12 +215,11 @@ class Channel {
 
   /// Counters of streaming returns, one a stream: the consumer's progress, which lets the producer go on (backpressure).
   static constexpr int kStreamSlots = 64;
-  [[nodiscard]] std::atomic<uint64_t>& stream_consumed(int slot);
+  [[nodiscard]] std::atomic<uint64_t>& stream_consumed(int slot);  ///< 0 <= slot < kStreamSlots.
 
  private:
   Channel() = default;
-  void* base_ = nullptr;
-  size_t size_bytes_ = 0;
+  Mapping mapping_;
 };
 
 }  // namespace manta::wire

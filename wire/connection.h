@@ -5,13 +5,15 @@
 // Thread safety: `send` may be called by any thread (a lock inside); `receive`, `flush` and `close` belong to one thread.
 #pragma once
 
-#include "wire/frame.h"
 #include "common/fd.h"
+#include "wire/frame.h"
 
 #include <chrono>
+#include <functional>
 #include <memory>
-#include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 namespace manta::wire {
@@ -38,7 +40,7 @@ class Connection {
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
-  /// A connected pair, for a child that inherits one end.
+  /// A connected pair, for a child that inherits one end. Both ends are close-on-exec: the child's is dup'ed for it.
   static Result<std::pair<Fd, Fd>> make_pair();
 
   /// Descriptors in `fds` are duplicated by the kernel: the caller keeps its own. kUnavailable once the peer is gone.
@@ -48,7 +50,7 @@ class Connection {
   }
   Status send_frame(Type type, std::string_view body, const std::vector<int>& fds = {});
 
-  /// Reads what is there. Appends whole frames to `frames`. kUnavailable at end of file or a broken peer (frames that came
+  /// Reads what is there, 4 MiB a call at most (poll level-triggered). Appends whole frames to `frames`. kUnavailable at end of file or a broken peer (frames that came
   /// before are appended first); kInvalid on a malformed frame, after which the connection is unusable.
   Status receive(std::vector<Frame>& frames);
 
@@ -58,6 +60,9 @@ class Connection {
   /// Sends what the outbox holds; true when it is empty.
   Result<bool> flush();
   [[nodiscard]] bool wants_write() const;
+  /// `blocked` is called by the sending thread, no lock held, when its frame had to wait in an empty outbox: an event loop must now
+  /// poll for writing. Set it before other threads send.
+  void on_blocked(std::function<void()> blocked);
 
   /// Waits until the outbox is empty or the deadline passes.
   Status drain(std::chrono::milliseconds timeout);
