@@ -133,14 +133,18 @@ inline Async<void> Promise<void>::get_return_object() {
 template <typename T>
 struct RefAwaiter {
   Ref<T> ref;
+  explicit RefAwaiter(Ref<T> awaited) : ref(std::move(awaited)) {}
   bool await_ready() const { return ref.is_ready(); }
   void await_suspend(std::coroutine_handle<> waiter) const { resume_when_ready(ref.handle(), waiter); }
   T await_resume() const { return ref.get(); }
 };
 
+// The awaiters below have constructors: GCC 12 destroys the members of an aggregate in a co_await operand twice.
+
 /// Waits for an object, whether it becomes a value or an error.
 struct Settled {
   Handle handle;
+  explicit Settled(Handle awaited) : handle(std::move(awaited)) {}
   bool await_ready() const { return is_ready(handle.get()); }
   void await_suspend(std::coroutine_handle<> waiter) const { resume_when_ready(handle, waiter); }
   void await_resume() const noexcept {}
@@ -149,6 +153,7 @@ struct Settled {
 /// Waits for the first of several.
 struct FirstOf {
   std::vector<Handle> handles;
+  explicit FirstOf(std::vector<Handle> awaited) : handles(std::move(awaited)) {}
   bool await_ready() const { return first() < handles.size(); }
   void await_suspend(std::coroutine_handle<> waiter) const { resume_when_any_ready(handles, waiter); }
   size_t await_resume() const { return first(); }
@@ -179,18 +184,25 @@ Held<T> held(const Ref<T>& ref) {
 /// Waits without holding the thread; throws as `get` does.
 template <typename T>
 detail::RefAwaiter<T> operator co_await(Ref<T> ref) {
-  return {std::move(ref)};
+  return detail::RefAwaiter<T>(std::move(ref));
 }
 
 /// `auto [a, b] = co_await manta::all(ref_a, ref_b);` throws the first error in argument order once all are done.
 template <typename... T>
 Async<std::tuple<detail::Held<T>...>> all(Ref<T>... refs) {
-  ((co_await detail::Settled{refs.handle()}), ...);
+  const std::vector<detail::Handle> handles{refs.handle()...};
+  for (const detail::Handle& handle : handles) {
+    detail::Settled settled(handle);
+    co_await settled;
+  }
   co_return std::tuple<detail::Held<T>...>(detail::held(refs)...);
 }
 template <typename T>
 Async<std::vector<T>> all(std::vector<Ref<T>> refs) {
-  for (const Ref<T>& ref : refs) co_await detail::Settled{ref.handle()};
+  for (const Ref<T>& ref : refs) {
+    detail::Settled settled(ref.handle());
+    co_await settled;
+  }
   co_return get(refs);
 }
 
@@ -199,11 +211,13 @@ template <typename T>
 Async<size_t> any(std::vector<Ref<T>> refs) {
   std::vector<detail::Handle> handles;
   for (const Ref<T>& ref : refs) handles.push_back(ref.handle());
-  co_return co_await detail::FirstOf{std::move(handles)};
+  detail::FirstOf first(std::move(handles));
+  co_return co_await first;
 }
 template <typename... T>
 Async<size_t> any(Ref<T>... refs) {
-  co_return co_await detail::FirstOf{{refs.handle()...}};
+  detail::FirstOf first({refs.handle()...});
+  co_return co_await first;
 }
 
 }  // namespace manta
