@@ -10,6 +10,7 @@ set(CMAKE_LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib)
 set(CMAKE_ARCHIVE_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib)
 
 option(MANTA_TESTS "Build the tests" ON)
+option(MANTA_FUZZ "Build the fuzz targets for libFuzzer (Clang)" OFF)
 set(MANTA_SANITIZER "" CACHE STRING "address;undefined, thread, or empty")
 
 find_program(MANTA_CCACHE ccache)
@@ -25,6 +26,9 @@ if(MANTA_SANITIZER)
   string(REPLACE ";" "," sanitizers "${MANTA_SANITIZER}")
   add_compile_options(-fsanitize=${sanitizers} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${sanitizers})
+endif()
+if(MANTA_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
 endif()
 
 # The public headers, and the tree's root for everything private.
