@@ -99,7 +99,10 @@ struct Refused {  ///< raylet -> client, which then ends.
   MSGPACK_DEFINE(status)
 };
 
-/// driver -> raylet: the program ended by itself; raylet -> worker: end now, nothing of yours is needed.
+/// driver -> raylet: the program ended by itself. The raylet then ends the workers, forwards what they printed and hangs up; the
+/// driver may wait for that to see their last lines.
+/// raylet -> worker: end now with code 0. A worker whose objects others still need answers Goodbye{1} and stays; it is asked again
+/// later. One that does neither is killed after 2 s.
 struct Goodbye {
   static constexpr Type kType = Type::kGoodbye;
   int32_t exit_code = 0;
@@ -286,7 +289,10 @@ struct ActorUpdate {
   bool new_channel = false;
   WireStatus cause;  ///< Why it restarts, or is dead; or, while pending, what it waits for.
   std::string class_name;
-  MSGPACK_DEFINE(actor, phase, incarnation, worker, worker_pid, channel, new_channel, cause, class_name)
+  /// In the answer to a CreateActor with `get_if_exists` when the name was taken: the key that was asked for. `actor` is then the
+  /// one that has the name, which the sender watches from now on; the asked key never comes to be.
+  ActorKey instead_of;
+  MSGPACK_DEFINE(actor, phase, incarnation, worker, worker_pid, channel, new_channel, cause, class_name, instead_of)
 };
 
 struct StartActor {  ///< raylet -> worker: become this actor. `state` is the last saved one, when `has_state`.

@@ -1,0 +1,88 @@
+// The writing half of StoreClient: segments granted to this process, and blocks in them.
+//
+// Thread safety: everything, behind one lock that is never held while sending, mapping or touching pages.
+#pragma once
+
+#include "common/shared_memory.h"
+#include "object_store/allocator.h"
+#include "object_store/store_client.h"
+
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+namespace manta::object_store::detail {
+
+class ProducerSide : public std::enable_shared_from_this<ProducerSide> {
+ public:
+  explicit ProducerSide(StoreClient::SendFn send) : send_(std::move(send)) {}
+
+  [[nodiscard]] Result<MutableBlock> create(size_t size_bytes, std::chrono::milliseconds timeout);
+  [[nodiscard]] Result<wire::ObjectLocation> seal(MutableBlock&& block, ObjectId id);
+  void abort(MutableBlock& block);
+
+  void on_granted(wire::SegmentGranted message, Fd fd);
+  void on_refused(const wire::SegmentRefused& message);
+  void on_reclaimed(const wire::Reclaimed& message);
+  void on_retired(uint64_t segment);
+  void disconnected(const Status& cause);
+
+  /// The mapping of a segment that this process writes or wrote; null for others.
+  [[nodiscard]] std::shared_ptr<Mapping> mapping_of(uint64_t segment) const;
+  void add_stats(StoreClient::Stats& stats) const;
+
+ private:
+  struct Slot {
+    uint32_t slot = 0;
+    uint32_t generation = 0;
+  };
+  struct Segment {
+    Segment(uint64_t segment, Fd given, std::shared_ptr<Mapping> mapped, std::vector<Slot> usable)
+        : id(segment), fd(std::move(given)), mapping(std::move(mapped)), slots(std::move(usable)), allocator(mapping->size_bytes()) {}
+    uint64_t id;
+    Fd fd;
+    std::shared_ptr<Mapping> mapping;  // shared with readers of this process
+    std::vector<Slot> slots;           // free ones
+    Allocator allocator;
+    uint64_t backed_bytes = 0;  // pages up to here are taken
+  };
+  struct Waiting {
+    uint64_t size_bytes = 0;
+    bool dedicated = false;
+    bool answered = false;
+    bool abandoned = false;  // who asked has gone on; the answer ends the entry
+    Status status;
+    std::unique_ptr<Segment> segment;  // a dedicated one; standard ones go to `standard_`
+  };
+  using Deadline = std::chrono::steady_clock::time_point;
+
+  [[nodiscard]] Result<MutableBlock> create_dedicated(size_t size_bytes, Deadline deadline);
+  [[nodiscard]] MutableBlock block_in(Segment& segment, uint64_t offset, size_t size_bytes);
+  [[nodiscard]] std::optional<MutableBlock> try_standard(size_t size_bytes);
+  /// Sends a request; `answered` of its entry in `waiting_` says when it is done. The lock is released meanwhile.
+  [[nodiscard]] Result<uint64_t> request(std::unique_lock<std::mutex>& lock, size_t size_bytes, Deadline deadline, bool dedicated);
+  void leave(uint64_t request);
+  void answer(Waiting& waiting, Status status);
+  [[nodiscard]] Status back(MutableBlock& block);
+  [[nodiscard]] std::vector<uint64_t> take_surplus();
+  void keep(std::unique_ptr<Segment> segment);
+  void give_back(const std::vector<uint64_t>& segments);
+
+  StoreClient::SendFn send_;
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  Status broken_;
+  uint64_t last_request_ = 0;
+  int standard_requests_ = 0;  // under way: others wait for it rather than ask for more
+  std::map<uint64_t, Waiting> waiting_;
+  std::map<uint64_t, std::unique_ptr<Segment>> standard_;
+  std::map<uint64_t, std::unique_ptr<Segment>> dedicated_;  // with a block that is being written
+  // Segments that are the raylet's again (or hold one sealed object): still mapped, read-only, so that a new grant of the same
+  // one costs no page faults.
+  std::unordered_map<uint64_t, std::shared_ptr<Mapping>> kept_;
+};
+
+}  // namespace manta::object_store::detail

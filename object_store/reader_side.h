@@ -1,0 +1,64 @@
+// The reading half of StoreClient: pins, published in the hazard page, and read-only mappings of other processes' segments.
+//
+// Thread safety: everything, behind one lock. Several pins of one object share a hazard slot.
+#pragma once
+
+#include "common/shared_memory.h"
+#include "object_store/object_table.h"
+#include "object_store/producer_side.h"
+#include "object_store/store_client.h"
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <unordered_map>
+
+namespace manta::object_store::detail {
+
+class ReaderSide : public std::enable_shared_from_this<ReaderSide> {
+ public:
+  ReaderSide(ObjectTableView table, HazardPage hazard, std::shared_ptr<ProducerSide> producer, StoreClient::SendFn send);
+
+  [[nodiscard]] Result<PinnedBytes> pin(const wire::ObjectLocation& location, std::chrono::milliseconds timeout);
+  void copy_pin(uint32_t index) { pins_[index].references.fetch_add(1, std::memory_order_relaxed); }
+  void unpin(uint32_t index);
+
+  void on_opened(const wire::SegmentOpened& message, Fd fd);
+  void on_retired(uint64_t segment);
+  void disconnected(const Status& cause);
+  void add_stats(StoreClient::Stats& stats) const;
+
+ private:
+  struct Pin {
+    std::atomic<uint32_t> references{0};
+    uint64_t key = 0;
+    std::shared_ptr<Mapping> mapping;
+  };
+  struct Opening {
+    bool answered = false;
+    Status status;
+  };
+
+  [[nodiscard]] Result<uint32_t> acquire(const wire::ObjectLocation& location);
+  void drop(uint32_t index);  // the lock is held
+  [[nodiscard]] Result<std::shared_ptr<Mapping>> mapping_of(std::unique_lock<std::mutex>& lock, uint64_t segment,
+                                                            std::chrono::milliseconds timeout);
+
+  ObjectTableView table_;
+  HazardPage hazard_;
+  std::shared_ptr<ProducerSide> producer_;  // shared with the client and its blocks; read for mappings only
+  StoreClient::SendFn send_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  Status broken_;
+  std::array<Pin, kHazardSlots> pins_;
+  std::vector<uint32_t> free_;                    // hazard slots
+  std::unordered_map<uint64_t, uint32_t> index_;  // pin key -> hazard slot
+  std::unordered_map<uint64_t, std::shared_ptr<Mapping>> mappings_;
+  // Shared: whoever asked may give up while the answer is still awaited by others.
+  std::unordered_map<uint64_t, std::shared_ptr<Opening>> opening_;
+};
+
+}  // namespace manta::object_store::detail

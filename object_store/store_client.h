@@ -1,0 +1,124 @@
+// The object store as drivers and workers see it: create -> write in place -> seal on one side, pin -> read in place on the other.
+//
+//   auto hazard = HazardPage::create().value();                      // its fd() goes with Hello, before the connection is served
+//   auto store = StoreClient::create(welcome_table_fd, std::move(hazard), send).value();
+//   ... a receiving thread: if (store->handle(frame)) continue;      // every frame from the raylet
+//
+//   MutableBlock block = store->create(size_bytes, timeout).value(); // asks the raylet only when its own segments are used up
+//   std::memcpy(block.data(), ...);
+//   wire::ObjectLocation at = store->seal(std::move(block), id).value();   // then tell others where it is
+//   PinnedBytes bytes = store->pin(at).value();                      // about 100 ns, no message to anyone; unpins when it dies
+//
+// Thread safety: every function may be called by any thread, `handle` and `disconnected` by the one that receives (never by a thread
+// that then waits in create or pin). PinnedBytes and MutableBlock may outlive the client.
+#pragma once
+
+#include "common/fd.h"
+#include "object_store/hazard_page.h"
+#include "wire/connection.h"
+
+#include <manta/ids.h>
+#include <manta/status.h>
+
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <span>
+
+namespace manta::object_store {
+
+namespace detail {
+class ProducerSide;
+class ReaderSide;
+}  // namespace detail
+
+/// Memory for an object that is being written, 64-byte aligned, for this process only. Not sealed when it dies: given back.
+class MutableBlock {
+ public:
+  MutableBlock() = default;
+  MutableBlock(MutableBlock&& other) noexcept;
+  MutableBlock& operator=(MutableBlock&& other) noexcept;
+  ~MutableBlock();
+
+  [[nodiscard]] std::byte* data() const { return bytes_.data(); }
+  [[nodiscard]] size_t size() const { return bytes_.size(); }
+  [[nodiscard]] std::span<std::byte> bytes() const { return bytes_; }
+  explicit operator bool() const { return producer_ != nullptr; }
+
+ private:
+  friend class detail::ProducerSide;
+  // Shared: a block may outlive the client, and its memory must not.
+  std::shared_ptr<detail::ProducerSide> producer_;
+  std::span<std::byte> bytes_;
+  wire::ObjectLocation location_;
+};
+
+/// A sealed object in place, read-only, not reused while this or a copy of it lives. Copying costs two atomic increments.
+class PinnedBytes {
+ public:
+  PinnedBytes() = default;
+  PinnedBytes(const PinnedBytes& other);
+  PinnedBytes(PinnedBytes&& other) noexcept;
+  PinnedBytes& operator=(PinnedBytes other) noexcept;
+  ~PinnedBytes();
+
+  [[nodiscard]] const std::byte* data() const { return bytes_.data(); }
+  [[nodiscard]] size_t size() const { return bytes_.size(); }
+  [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
+  explicit operator bool() const { return reader_ != nullptr; }
+
+ private:
+  friend class detail::ReaderSide;
+  // Shared: user code may keep bytes past the end of the client.
+  std::shared_ptr<detail::ReaderSide> reader_;
+  std::span<const std::byte> bytes_;
+  uint32_t hazard_ = 0;
+};
+
+class StoreClient {
+ public:
+  using SendFn = std::function<Status(wire::Type type, std::string_view body, const std::vector<int>& descriptors)>;
+
+  /// `table` came with Welcome. `send` is called by any thread and must not block.
+  [[nodiscard]] static Result<std::unique_ptr<StoreClient>> create(const Fd& table, HazardPage hazard, SendFn send);
+  ~StoreClient();
+
+  /// kFull when the store stays full for `timeout` (the message says who holds what) or the object is larger than the store;
+  /// kUnavailable when the raylet is gone; kIo when the machine has no memory left.
+  [[nodiscard]] Result<MutableBlock> create(size_t size_bytes, std::chrono::milliseconds timeout);
+
+  /// Makes the object readable by others and tells the raylet. When this fails the block is gone.
+  [[nodiscard]] Result<wire::ObjectLocation> seal(MutableBlock&& block, ObjectId id);
+
+  /// kLost when the object was freed or its memory is gone; kFull when this process holds 1,024 pins. Only the first pin in a
+  /// segment asks the raylet, and waits up to `timeout` for the answer.
+  [[nodiscard]] Result<PinnedBytes> pin(const wire::ObjectLocation& location,
+                                        std::chrono::milliseconds timeout = std::chrono::seconds(10));
+
+  /// Owner: no reference is left. A failure to send needs no handling: the raylet is gone, and the objects with it.
+  void free(std::span<const wire::ObjectLocation> objects);
+
+  /// Takes a frame that is the store's (then true). Descriptors are taken out of it.
+  bool handle(wire::Frame& frame);
+
+  /// The raylet is gone: everything that waits, now and later, fails with `cause`.
+  void disconnected(const Status& cause);
+
+  struct Stats {
+    uint64_t segments = 0;         ///< Granted to this process.
+    uint64_t segment_bytes = 0;
+    uint64_t used_bytes = 0;       ///< Of these, in blocks and objects that are not reclaimed.
+    uint64_t pins = 0;             ///< Hazard slots in use.
+    uint64_t mapped_segments = 0;  ///< Of other processes, open for reading.
+  };
+  [[nodiscard]] Stats stats() const;
+
+ private:
+  StoreClient(std::shared_ptr<detail::ProducerSide> producer, std::shared_ptr<detail::ReaderSide> reader, SendFn send);
+  std::shared_ptr<detail::ProducerSide> producer_;
+  std::shared_ptr<detail::ReaderSide> reader_;
+  SendFn send_;
+};
+
+}  // namespace manta::object_store

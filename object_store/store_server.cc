@@ -1,0 +1,197 @@
+#include "object_store/store_server.h"
+
+#include "common/check.h"
+#include "object_store/hazard_page.h"
+#include "object_store/object_table.h"
+#include "object_store/store_core.h"
+
+#include <fcntl.h>
+
+#include <set>
+#include <unordered_map>
+
+namespace manta::object_store {
+namespace {
+
+struct SegmentFile {
+  Fd fd;
+  uint64_t size_bytes = 0;
+  std::set<uint64_t> known_to;  // processes that were given a descriptor
+};
+
+struct ClientEntry {
+  Hazards hazards;
+  StoreServer::SendFn send;
+};
+
+}  // namespace
+
+struct StoreServer::State {
+  State(const Options& given, ObjectTable made)
+      : clock(given.clock), capacity_bytes(given.capacity_bytes), table(std::move(made)),
+        core({given.capacity_bytes, StoreCore::slots_for(given.capacity_bytes)}) {}
+
+  const Clock* clock;
+  uint64_t capacity_bytes;
+  ObjectTable table;
+  StoreCore core;
+  std::unordered_map<uint64_t, SegmentFile> segments;
+  std::unordered_map<uint64_t, ClientEntry> clients;
+
+  /// Steps the core and carries its effects out. The status is why `process` was rejected.
+  Status step(const StoreCore::Event& event, ProcessId process = {});
+  void open_segment(ProcessId process, SegmentId segment);
+
+  template <typename Message>
+  void send(ProcessId process, const Message& message, const std::vector<int>& descriptors = {}) {
+    auto client = clients.find(process.value);
+    // A client that cannot be sent to is about to hang up, which frees all it has.
+    if (client != clients.end()) (void)client->second.send(Message::kType, wire::encode(message), descriptors);
+  }
+
+  void carry_out(StoreCore::Grant& grant);
+  void carry_out(StoreCore::Refuse& refuse) { send(refuse.process, wire::SegmentRefused{refuse.request, wire::to_wire(refuse.status)}); }
+  void carry_out(StoreCore::Reclaim& reclaim) { send(reclaim.process, wire::Reclaimed{std::move(reclaim.objects)}); }
+  void carry_out(StoreCore::SetGeneration& set) { table.set(set.slot, set.generation); }
+  void carry_out(StoreCore::Scan&) { (void)step(StoreCore::Scanned{pins()}); }
+  void carry_out(StoreCore::Punch& punch) { give_back(segments.at(punch.segment.value).fd, punch.offset, punch.size_bytes); }
+  void carry_out(StoreCore::Retire& retire);
+  void carry_out(StoreCore::Reject&) {}  // becomes the status of `step`
+
+  [[nodiscard]] std::vector<uint64_t> pins() const;
+  static void give_back(const Fd& fd, uint64_t offset, uint64_t size_bytes);
+};
+
+Status StoreServer::State::step(const StoreCore::Event& event, ProcessId process) {
+  Status rejected;
+  for (StoreCore::Effect& effect : core.step(event, clock->now())) {
+    if (auto* reject = std::get_if<StoreCore::Reject>(&effect); reject != nullptr && reject->process == process) {
+      rejected = reject->status;
+    }
+    std::visit([this](auto& e) { carry_out(e); }, effect);
+  }
+  return rejected;
+}
+
+std::vector<uint64_t> StoreServer::State::pins() const {
+  // Orders the new generations, stored before, with the pins that are looked at now (see hazard_page.h).
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  std::vector<uint64_t> keys;
+  for (const auto& [process, client] : clients) client.hazards.collect(keys);
+  return keys;
+}
+
+void StoreServer::State::give_back(const Fd& fd, uint64_t offset, uint64_t size_bytes) {
+  // Punching allocates nothing, so it does not fail for lack of memory; were it to, the pages stay until the file is closed.
+  (void)::fallocate(fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset), static_cast<off_t>(size_bytes));
+}
+
+void StoreServer::State::carry_out(StoreCore::Grant& grant) {
+  SegmentFile& file = segments[grant.segment.value];
+  if (grant.is_new) {
+    Result<Fd> fd = create_shared_memory("manta-segment", grant.size_bytes);
+    if (!fd.ok()) {
+      send(grant.process, wire::SegmentRefused{grant.request, wire::to_wire(fd.status())});
+      (void)step(StoreCore::Failed{grant.process, grant.segment});
+      return;
+    }
+    file.fd = std::move(fd).value();
+    file.size_bytes = grant.size_bytes;
+  }
+  for (size_t i = 0; i < grant.slots.size(); ++i) table.set(grant.slots[i], grant.generations[i]);
+  file.known_to.insert(grant.process.value);
+  wire::SegmentGranted message{grant.request, grant.segment.value, grant.size_bytes, std::move(grant.slots), std::move(grant.generations)};
+  send(grant.process, message, {file.fd.get()});
+}
+
+void StoreServer::State::carry_out(StoreCore::Retire& retire) {
+  auto found = segments.find(retire.segment.value);
+  SegmentFile file = std::move(found->second);
+  segments.erase(found);
+  // Others may have it mapped: its pages go now, not when the last mapping does.
+  if (file.fd) give_back(file.fd, 0, file.size_bytes);
+  for (uint64_t process : file.known_to) send({process}, wire::SegmentRetired{retire.segment.value});
+}
+
+void StoreServer::State::open_segment(ProcessId process, SegmentId segment) {
+  auto found = segments.find(segment.value);
+  if (found == segments.end() || !found->second.fd) {
+    Status status(Code::kLost, "segment " + segment.to_string() + " is gone");
+    send(process, wire::SegmentOpened{segment.value, 0, wire::to_wire(status)});
+    return;
+  }
+  Result<Fd> read_only = reopen_read_only(found->second.fd);
+  if (!read_only.ok()) {
+    send(process, wire::SegmentOpened{segment.value, 0, wire::to_wire(read_only.status())});
+    return;
+  }
+  found->second.known_to.insert(process.value);
+  send(process, wire::SegmentOpened{segment.value, found->second.size_bytes, {}}, {read_only->get()});
+}
+
+StoreServer::StoreServer(std::unique_ptr<State> state) : state_(std::move(state)) {}
+StoreServer::~StoreServer() = default;
+
+Result<std::unique_ptr<StoreServer>> StoreServer::create(const Options& options) {
+  if (options.capacity_bytes < kPageBytes) return Status(Code::kInvalid, "an object store needs a capacity of a page at least");
+  MANTA_ASSIGN_OR_RETURN(ObjectTable table, ObjectTable::create(StoreCore::slots_for(options.capacity_bytes)));
+  return std::unique_ptr<StoreServer>(new StoreServer(std::make_unique<State>(options, std::move(table))));
+}
+
+const Fd& StoreServer::table_fd() const { return state_->table.read_only_fd(); }
+
+Status StoreServer::client_joined(ProcessId process, int pid, Fd hazard, SendFn send) {
+  MANTA_ASSIGN_OR_RETURN(Hazards hazards, Hazards::open(hazard));
+  if (!state_->clients.try_emplace(process.value, ClientEntry{std::move(hazards), std::move(send)}).second) {
+    return Status(Code::kInvalid, "process " + process.to_string() + " is a client of the store already");
+  }
+  return state_->step(StoreCore::ClientJoined{process, pid});
+}
+
+Result<bool> StoreServer::handle(ProcessId process, const wire::Frame& frame) {
+  switch (frame.type) {
+    case wire::Type::kRequestSegment: {
+      MANTA_ASSIGN_OR_RETURN(auto message, wire::decode<wire::RequestSegment>(frame.body));
+      MANTA_RETURN_IF_ERROR(state_->step(StoreCore::Request{process, message}, process));
+      return true;
+    }
+    case wire::Type::kReturnSegment: {
+      MANTA_ASSIGN_OR_RETURN(auto message, wire::decode<wire::ReturnSegment>(frame.body));
+      MANTA_RETURN_IF_ERROR(state_->step(StoreCore::Return{process, {message.segment}}, process));
+      return true;
+    }
+    case wire::Type::kSealed: {
+      MANTA_ASSIGN_OR_RETURN(auto message, wire::decode<wire::Sealed>(frame.body));
+      MANTA_RETURN_IF_ERROR(state_->step(StoreCore::Seal{process, message}, process));
+      return true;
+    }
+    case wire::Type::kFree: {
+      MANTA_ASSIGN_OR_RETURN(auto message, wire::decode<wire::Free>(frame.body));
+      MANTA_RETURN_IF_ERROR(state_->step(StoreCore::Freed{process, std::move(message.objects)}, process));
+      return true;
+    }
+    case wire::Type::kOpenSegment: {
+      MANTA_ASSIGN_OR_RETURN(auto message, wire::decode<wire::OpenSegment>(frame.body));
+      state_->open_segment(process, {message.segment});
+      return true;
+    }
+    default: return false;
+  }
+}
+
+void StoreServer::client_gone(ProcessId process) {
+  if (state_->clients.erase(process.value) == 0) return;
+  for (auto& [id, file] : state_->segments) file.known_to.erase(process.value);
+  (void)state_->step(StoreCore::ClientGone{process});
+}
+
+std::optional<Time> StoreServer::next_deadline() const { return state_->core.next_deadline(); }
+void StoreServer::tick() { (void)state_->step(StoreCore::Tick{}); }
+
+StoreStats StoreServer::stats() const {
+  StoreCore::Counts counts = state_->core.counts();
+  return {state_->capacity_bytes, counts.held_bytes,    counts.warm_bytes,      counts.objects,
+          counts.object_bytes,    counts.limbo_objects, counts.waiting_requests};
+}
+
+}  // namespace manta::object_store

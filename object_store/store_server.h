@@ -1,0 +1,77 @@
+// The object store inside mantad: the I/O around StoreCore. It makes segments, owns the object table, looks at the clients' hazard
+// pages, turns their messages into events of the core and the core's effects into messages.
+//
+// Thread safety: none; the raylet's event loop owns it. Nothing here blocks: a segment's pages are taken by its producer.
+//
+//   auto store = StoreServer::create({.capacity_bytes = size}).value();
+//   store->client_joined(process, pid, hazard, [connection](auto type, auto body, auto& fds) {
+//     return connection->send_frame(type, body, fds); });            // then Welcome, with store->table_fd()
+//   Result<bool> mine = store->handle(process, frame);                 // for every frame of a client
+//   store->tick();                                                     // at store->next_deadline()
+#pragma once
+
+#include "common/clock.h"
+#include "common/fd.h"
+#include "wire/connection.h"
+
+#include <manta/ids.h>
+#include <manta/status.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+namespace manta::object_store {
+
+struct StoreStats {
+  uint64_t capacity_bytes = 0;
+  uint64_t granted_bytes = 0;  ///< In segments: of producers, of objects whose producer is gone, and kept warm.
+  uint64_t warm_bytes = 0;     ///< Part of granted_bytes: empty and ready to be granted.
+  uint64_t objects = 0;        ///< Sealed and not freed.
+  uint64_t object_bytes = 0;
+  uint64_t limbo_objects = 0;  ///< Freed and still pinned by a reader.
+  uint64_t waiting_requests = 0;
+};
+
+class StoreServer {
+ public:
+  struct Options {
+    uint64_t capacity_bytes = 0;
+    const Clock* clock = &Clock::real();
+  };
+  /// Sends one frame to a client; must not block. Descriptors stay the store's. Failures are ignored: the hang-up follows.
+  using SendFn = std::function<Status(wire::Type type, std::string_view body, const std::vector<int>& descriptors)>;
+
+  /// `kIo` when the system gives no shared memory. Takes no memory worth mentioning until segments are granted.
+  [[nodiscard]] static Result<std::unique_ptr<StoreServer>> create(const Options& options);
+  ~StoreServer();
+
+  /// The object table, opened read-only, for Welcome.
+  [[nodiscard]] const Fd& table_fd() const;
+
+  /// `hazard` comes with Hello (HazardPage::fd). kInvalid when it is no hazard page or the process is known already.
+  Status client_joined(ProcessId process, int pid, Fd hazard, SendFn send);
+
+  /// False when the frame is not the store's. An error means the client broke the protocol: close its connection, then call
+  /// client_gone.
+  Result<bool> handle(ProcessId process, const wire::Frame& frame);
+
+  /// The process ended, or its connection did. All frames that it sent before have been handled. Its pins and unsealed objects
+  /// vanish, objects that it owned are freed, objects that it produced for other owners live on.
+  void client_gone(ProcessId process);
+
+  [[nodiscard]] std::optional<Time> next_deadline() const;
+  void tick();
+
+  [[nodiscard]] StoreStats stats() const;
+
+ private:
+  struct State;
+  explicit StoreServer(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace manta::object_store
