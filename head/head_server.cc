@@ -1,0 +1,141 @@
+#include "head/head_server.h"
+
+#include "common/check.h"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <iterator>
+
+namespace manta::head {
+namespace {
+
+size_t size_of(const std::vector<Record>& records) {
+  size_t bytes = 0;
+  for (const Record& record : records) bytes += sizeof(Record) + record.key.size() + record.value.size();
+  return bytes;
+}
+
+}  // namespace
+
+HeadServer::HeadServer(Durability durability, OpenStore open, HeadSettings settings)
+    : durability_(durability), core_(settings), wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), open_(std::move(open)) {}
+
+std::unique_ptr<HeadServer> HeadServer::local(OpenStore open, HeadSettings settings) {
+  return std::unique_ptr<HeadServer>(new HeadServer(Durability::kLocal, std::move(open), settings));
+}
+
+Result<std::unique_ptr<HeadServer>> HeadServer::lasting(std::unique_ptr<Store> store, HeadSettings settings) {
+  MANTA_ASSIGN_OR_RETURN(const std::vector<Record> records, store->load());
+  std::unique_ptr<HeadServer> server(new HeadServer(Durability::kLasting, {}, settings));
+  MANTA_RETURN_IF_ERROR(server->core_.replay(records));
+  server->store_ = std::move(store);
+  return server;
+}
+
+HeadServer::~HeadServer() {
+  {
+    std::lock_guard lock(mutex_);
+    is_stopping_ = true;
+    if (durability_ == Durability::kLocal) queue_.clear();  // its file goes with the session
+  }
+  has_work_.notify_one();
+  if (writer_.joinable()) writer_.join();
+}
+
+Status HeadServer::send(wire::ToHead message) {
+  const bool is_lasting = durability_ == Durability::kLasting;
+  if (is_lasting) {
+    std::lock_guard lock(mutex_);
+    MANTA_RETURN_IF_ERROR(store_status_);
+    if (queued_bytes_ > kMaxQueuedBytes)
+      return Status(Code::kFull, "the head's disk is too slow: " + std::to_string(queued_bytes_) + " bytes wait for it");
+  }
+  HeadEffects effects = core_.step(std::move(message));
+  if (!effects.records.empty()) MANTA_RETURN_IF_ERROR(write(std::move(effects.records)));
+  // Also a message that writes nothing waits behind those that do: what it tells may rest on them.
+  const bool must_wait = is_lasting && last_batch_ > [this] {
+    std::lock_guard lock(mutex_);
+    return durable_batch_;
+  }();
+  if (effects.messages.empty()) return {};
+  if (must_wait || !held_.empty()) {
+    held_.push_back({last_batch_, std::move(effects.messages)});
+  } else {
+    std::ranges::move(effects.messages, std::back_inserter(ready_));
+  }
+  return {};
+}
+
+std::vector<wire::FromHead> HeadServer::receive() {
+  if (!held_.empty()) {
+    uint64_t count = 0;
+    [[maybe_unused]] const ssize_t drained = ::read(wake_.get(), &count, sizeof count);
+    std::lock_guard lock(mutex_);
+    for (; !held_.empty() && held_.front().batch <= durable_batch_; held_.pop_front())
+      std::ranges::move(held_.front().messages, std::back_inserter(ready_));
+  }
+  return std::exchange(ready_, {});
+}
+
+Status HeadServer::store_status() const {
+  std::lock_guard lock(mutex_);
+  return store_status_;
+}
+
+Status HeadServer::write(std::vector<Record> records) {
+  const size_t bytes = size_of(records);
+  {
+    std::lock_guard lock(mutex_);
+    if (!store_status_.ok()) return durability_ == Durability::kLocal ? Status() : store_status_;
+    if (durability_ == Durability::kLocal && queued_bytes_ + bytes > kMaxQueuedBytes) {
+      store_status_ = Status(Code::kFull, "the session's database was given up: its disk is too slow");
+      queue_.clear();
+      return {};
+    }
+    queue_.push_back({++last_batch_, std::move(records), bytes});
+    queued_bytes_ += bytes;
+  }
+  if (!writer_.joinable()) writer_ = std::thread([this] { write_loop(); });
+  has_work_.notify_one();
+  return {};
+}
+
+// Group commit: whatever has gathered while the disk was busy is the next transaction.
+void HeadServer::write_loop() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    has_work_.wait(lock, [this] { return is_stopping_ || !queue_.empty(); });
+    if (queue_.empty()) return;
+    std::deque<Batch> batches = std::exchange(queue_, {});
+    lock.unlock();
+    Status status;
+    if (store_ == nullptr) {
+      Result<std::unique_ptr<Store>> opened = open_();
+      if (opened.ok()) store_ = std::move(*opened);
+      status = opened.ok() ? Status() : opened.status();
+    }
+    std::vector<Record> records;
+    size_t bytes = 0;
+    for (Batch& batch : batches) {
+      std::ranges::move(batch.records, std::back_inserter(records));
+      bytes += batch.bytes;
+    }
+    if (status.ok()) status = store_->append(records);
+    lock.lock();
+    queued_bytes_ -= bytes;
+    if (status.ok()) {
+      durable_batch_ = batches.back().number;
+    } else {
+      store_status_ = status;
+      queue_.clear();
+    }
+    if (durability_ == Durability::kLasting) {
+      const uint64_t one = 1;
+      [[maybe_unused]] const ssize_t woken = ::write(wake_.get(), &one, sizeof one);
+    }
+    if (!status.ok()) return;
+  }
+}
+
+}  // namespace manta::head

@@ -1,0 +1,141 @@
+// The events that drive raylet_core and the effects that it asks for. Values only.
+//
+// Events come from the I/O around the core (node_server), or from a test; effects are carried out in the order they are returned.
+#pragma once
+
+#include "wire/head_link.h"
+#include "wire/messages.h"
+
+#include <manta/ids.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace manta::raylet {
+
+/// One start of a worker process, from before it has a pid. Never reused.
+using WorkerToken = Id64<struct WorkerTokenTag>;
+
+/// How a process ended. `out_of_memory` only when the kernel's own counters say so.
+struct ExitCause {
+  bool by_signal = false;
+  int32_t code = 0;  ///< The exit code or the signal.
+  bool out_of_memory = false;
+};
+/// "exited with code 3", "killed by signal 9 (SIGKILL)", "killed by the kernel: out of memory".
+[[nodiscard]] std::string describe(const ExitCause& cause);
+
+// ---------------------------------------------------------------------------------------------------- events
+
+/// A connection said Hello, and protocol, build and process id are in order.
+struct ClientJoined {
+  wire::Hello hello;
+};
+
+using ClientMessage =
+    std::variant<wire::Goodbye, wire::RequestLease, wire::CancelLeaseRequest, wire::ReturnLease, wire::KillLease, wire::Blocked,
+                 wire::Relay, wire::CreateActor, wire::WatchActor, wire::KillActor, wire::FindActor, wire::ActorStarted,
+                 wire::SaveActorState, wire::LogLineage, wire::CleanupPath, wire::GetNodeState>;
+
+struct FromClient {
+  ProcessId from;
+  ClientMessage message;
+};
+
+/// A client's socket ended, or it broke the protocol. A worker's end is judged when its process has ended.
+struct ClientGone {
+  ProcessId process;
+  Status reason;  ///< Why the raylet hung up; OK when the client did.
+};
+
+struct WorkerSpawned {
+  WorkerToken token;
+  int32_t pid = 0;
+};
+
+struct WorkerExited {
+  WorkerToken token;
+  ExitCause cause;
+  std::string last_words;  ///< The last lines of its standard error.
+};
+
+/// The operating system refused to start it.
+struct SpawnFailed {
+  WorkerToken token;
+  Status status;
+};
+
+struct HeadSays {
+  wire::FromHead message;
+};
+
+/// Time passed: see RayletCore::next_deadline_us.
+struct Tick {};
+
+using Event = std::variant<ClientJoined, FromClient, ClientGone, WorkerSpawned, WorkerExited, SpawnFailed, HeadSays, Tick>;
+
+// ---------------------------------------------------------------------------------------------------- effects
+
+using Outgoing =
+    std::variant<wire::Welcome, wire::Refused, wire::Goodbye, wire::LeaseGranted, wire::LeaseRefused, wire::ReclaimLease,
+                 wire::LeaseBlocked, wire::DetachChannel, wire::ProcessDied, wire::Relay, wire::ActorFound, wire::ActorUpdate,
+                 wire::StartActor, wire::StopActor, wire::NodeState>;
+
+/// LeaseGranted and ActorUpdate with `new_channel` take along the descriptors of the Connect that came before them.
+struct Send {
+  ProcessId to;
+  Outgoing message;
+};
+
+/// Make a channel's memory, and tell the worker (AttachChannel) with the caller's bell.
+struct Connect {
+  ChannelId channel;
+  ProcessId caller;
+  ProcessId worker;
+  std::vector<int32_t> devices;
+};
+
+/// The descriptor on which a worker finds its socket.
+inline constexpr int kWorkerFd = 3;
+
+/// Start a worker with its socket on kWorkerFd.
+struct Spawn {
+  WorkerToken token;
+  std::string program;
+  std::vector<std::string> arguments;  ///< Without the program's own name.
+  std::string working_directory;
+  std::map<std::string, std::string> env;  ///< Set over the raylet's own environment.
+};
+
+/// Kill the worker and its process group. The answer is WorkerExited.
+struct KillWorker {
+  WorkerToken token;
+};
+
+/// Refuse the client and close its connection.
+struct Disconnect {
+  ProcessId process;
+  Status status;
+};
+
+struct TellHead {
+  wire::ToHead message;
+};
+
+struct RemovePath {
+  std::string path;
+};
+
+/// The driver is gone: end every process and leave nothing behind.
+struct EndNode {
+  bool by_goodbye = false;
+  int32_t exit_code = 0;
+};
+
+using Effect = std::variant<Send, Connect, Spawn, KillWorker, Disconnect, TellHead, RemovePath, EndNode>;
+using Effects = std::vector<Effect>;
+
+}  // namespace manta::raylet

@@ -1,0 +1,97 @@
+#include "raylet/flags.h"
+
+#include "common/check.h"
+
+#include <unistd.h>
+
+#include <charconv>
+#include <cmath>
+#include <thread>
+
+namespace manta::raylet {
+namespace {
+
+constexpr int64_t kLogicalDeviceBytes = int64_t{16} << 30;
+constexpr int kMaxLogicalDevices = 1024;
+
+Status invalid(std::string_view flag, std::string_view value, const std::string& wanted) {
+  return Status(Code::kInvalid, std::string(flag) + ": '" + std::string(value) + "' is not " + wanted);
+}
+
+Result<int64_t> parse_integer(std::string_view flag, std::string_view text) {
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < 0) return invalid(flag, text, "a whole number");
+  return value;
+}
+
+Result<std::map<std::string, int64_t>> parse_resources(std::string_view text) {
+  std::map<std::string, int64_t> resources;
+  while (!text.empty()) {
+    const std::string_view entry = text.substr(0, text.find(','));
+    text.remove_prefix(std::min(text.size(), entry.size() + 1));
+    const size_t equals = entry.find('=');
+    if (equals == 0 || equals == std::string_view::npos) return invalid("--resources", entry, "name=amount");
+    MANTA_ASSIGN_OR_RETURN(resources[std::string(entry.substr(0, equals))], parse_amount(entry.substr(equals + 1)));
+  }
+  return resources;
+}
+
+Status apply(NodeOptions& options, std::string_view flag, std::string_view value) {
+  if (flag == "--session-dir") {
+    options.session_dir = value;
+  } else if (flag == "--driver-fd") {
+    MANTA_ASSIGN_OR_RETURN(const int64_t fd, parse_integer(flag, value));
+    options.driver_fd = static_cast<int>(fd);
+  } else if (flag == "--cpus") {
+    MANTA_ASSIGN_OR_RETURN(options.capacity.cpus, parse_amount(value));
+  } else if (flag == "--gpus") {
+    MANTA_ASSIGN_OR_RETURN(const int64_t count, parse_integer(flag, value));
+    if (count > kMaxLogicalDevices) return invalid(flag, value, "at most " + std::to_string(kMaxLogicalDevices));
+    options.capacity.devices.assign(static_cast<size_t>(count), {.memory_bytes = kLogicalDeviceBytes, .uuid = {}});
+  } else if (flag == "--memory") {
+    MANTA_ASSIGN_OR_RETURN(options.capacity.memory_bytes, parse_integer(flag, value));
+  } else if (flag == "--store-bytes") {
+    MANTA_ASSIGN_OR_RETURN(const int64_t bytes, parse_integer(flag, value));
+    options.store_bytes = static_cast<uint64_t>(bytes);
+  } else if (flag == "--resources") {
+    MANTA_ASSIGN_OR_RETURN(options.capacity.custom, parse_resources(value));
+  } else {
+    return Status(Code::kInvalid, "unknown flag " + std::string(flag));
+  }
+  return {};
+}
+
+int64_t machine_memory_bytes() { return int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE); }
+
+}  // namespace
+
+Result<int64_t> parse_amount(std::string_view text) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || !(value >= 0 && value <= 1e9))
+    return invalid("amount", text, "a number from 0 to a billion");
+  return std::llround(value * static_cast<double>(wire::kWhole));
+}
+
+Result<NodeOptions> parse_flags(int argc, char** argv) {
+  NodeOptions options;
+  options.capacity.cpus = static_cast<int64_t>(std::thread::hardware_concurrency()) * wire::kWhole;
+  options.capacity.memory_bytes = machine_memory_bytes();
+  bool is_local = false;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view flag = argv[i];
+    if (flag == "--local") {
+      is_local = true;
+      continue;
+    }
+    if (i + 1 == argc) return Status(Code::kInvalid, std::string(flag) + " needs a value, or is unknown");
+    MANTA_RETURN_IF_ERROR(apply(options, flag, argv[++i]));
+  }
+  if (!is_local || options.driver_fd < 0 || options.session_dir.empty())
+    return Status(Code::kInvalid, "it is started by a program of Manta, with --local --driver-fd N --session-dir DIR");
+  if (options.store_bytes == 0) options.store_bytes = static_cast<uint64_t>(machine_memory_bytes()) / 10 * 3;
+  return options;
+}
+
+}  // namespace manta::raylet

@@ -1,0 +1,99 @@
+#include "raylet/lease_queue.h"
+
+#include "common/check.h"
+
+#include <algorithm>
+
+namespace manta::raylet {
+
+Status LeaseQueue::push(Claim claim) {
+  size_t& waiting = waiting_of_[claim.owner];
+  if (size_ >= kMaxWaiting || waiting >= kMaxWaitingOfOwner) {
+    if (waiting == 0) waiting_of_.erase(claim.owner);
+    return Status(Code::kFull, "too many requests for workers wait: " + std::to_string(size_) + " on this node, " +
+                                   std::to_string(waiting) + " of this owner");
+  }
+  ++waiting;
+  ++size_;
+  Line& line = lines_[{claim.scheduling_class, claim.owner}];
+  line.push_back(std::move(claim));
+  return {};
+}
+
+std::optional<Claim> LeaseQueue::take_out(const std::function<bool(const Key&)>& may_be_in,
+                                          const std::function<bool(const Claim&)>& is_it) {
+  for (auto line = lines_.begin(); line != lines_.end(); ++line) {
+    if (!may_be_in(line->first)) continue;
+    const auto it = std::ranges::find_if(line->second, is_it);
+    if (it == line->second.end()) continue;
+    Claim claim = std::move(*it);
+    line->second.erase(it);
+    if (line->second.empty()) lines_.erase(line);
+    note_removed(claim.owner);
+    return claim;
+  }
+  return std::nullopt;
+}
+
+void LeaseQueue::note_removed(ProcessId owner, size_t count) {
+  const auto it = waiting_of_.find(owner);
+  MANTA_CHECK(it != waiting_of_.end() && it->second >= count && size_ >= count, size_);
+  size_ -= count;
+  if ((it->second -= count) == 0) waiting_of_.erase(it);
+}
+
+std::optional<Claim> LeaseQueue::cancel(ProcessId owner, uint64_t request) {
+  return take_out([&](const Key& key) { return key.second == owner; },
+                  [&](const Claim& claim) { return !claim.actor && claim.request == request; });
+}
+
+std::optional<Claim> LeaseQueue::cancel_actor(const wire::ActorKey& actor, uint32_t incarnation) {
+  return take_out([](const Key&) { return true; },
+                  [&](const Claim& claim) {
+                    return claim.actor && claim.actor->actor == actor && claim.actor->incarnation == incarnation;
+                  });
+}
+
+void LeaseQueue::drop_leases_of(ProcessId owner) {
+  for (auto line = lines_.begin(); line != lines_.end();) {
+    if (line->first.second == owner) {
+      if (const size_t dropped = std::erase_if(line->second, [](const Claim& claim) { return !claim.actor; }); dropped > 0)
+        note_removed(owner, dropped);
+    }
+    line = line->second.empty() ? lines_.erase(line) : std::next(line);
+  }
+}
+
+std::vector<const Claim*> LeaseQueue::fronts(const std::function<int(ProcessId)>& held_by) const {
+  struct Ranked {
+    int held;
+    const Claim* claim;
+  };
+  std::vector<Ranked> ranked;
+  ranked.reserve(lines_.size());
+  for (const auto& [key, line] : lines_) ranked.push_back({held_by(key.second), &line.front()});
+  std::ranges::sort(ranked, {}, [](const Ranked& entry) { return std::pair(entry.held, entry.claim->sequence); });
+  std::vector<const Claim*> fronts;
+  fronts.reserve(ranked.size());
+  for (const Ranked& entry : ranked) fronts.push_back(entry.claim);
+  return fronts;
+}
+
+Claim LeaseQueue::pop(const Claim& front) {
+  const auto line = lines_.find({front.scheduling_class, front.owner});
+  MANTA_CHECK(line != lines_.end() && &line->second.front() == &front);
+  Claim claim = std::move(line->second.front());
+  line->second.pop_front();
+  if (line->second.empty()) lines_.erase(line);
+  note_removed(claim.owner);
+  return claim;
+}
+
+std::vector<const Claim*> LeaseQueue::all() const {
+  std::vector<const Claim*> claims;
+  for (const auto& [key, line] : lines_)
+    for (const Claim& claim : line) claims.push_back(&claim);
+  return claims;
+}
+
+}  // namespace manta::raylet

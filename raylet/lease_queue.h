@@ -1,0 +1,66 @@
+// The requests that wait for resources, and who is next: the owner that holds the least, and among its own requests of one class
+// the oldest. Bounded: a request past the bound is refused, not queued.
+//
+// Pure; owned by raylet_core.
+#pragma once
+
+#include "raylet/core_types.h"
+#include "raylet/resources.h"
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <optional>
+#include <vector>
+
+namespace manta::raylet {
+
+/// A wish for resources and a worker: a lease for its owner, or the place of one incarnation of an actor.
+struct Claim {
+  ProcessId owner;
+  uint64_t request = 0;  ///< The owner's number of the lease request; 0 for an actor.
+  wire::SchedulingClass scheduling_class;
+  std::optional<wire::StartActor> actor;
+  uint64_t sequence = 0;  ///< Order of arrival on this node.
+  int64_t since_us = 0;
+
+  [[nodiscard]] const wire::Resources& demand() const { return scheduling_class.resources; }
+};
+
+class LeaseQueue {
+ public:
+  static constexpr size_t kMaxWaiting = 100'000;
+  static constexpr size_t kMaxWaitingOfOwner = 20'000;
+
+  /// kFull when the queue or the owner's part of it is full.
+  Status push(Claim claim);
+
+  /// Takes out the owner's request of this number; nothing when it is not (or no longer) waiting.
+  std::optional<Claim> cancel(ProcessId owner, uint64_t request);
+  /// Takes out the incarnation of an actor.
+  std::optional<Claim> cancel_actor(const wire::ActorKey& actor, uint32_t incarnation);
+  /// Takes out all that this owner waits for, but for the places of its actors, which the head cancels.
+  void drop_leases_of(ProcessId owner);
+
+  /// The oldest claim of each (class, owner), the owner that holds the least first, then by age.
+  [[nodiscard]] std::vector<const Claim*> fronts(const std::function<int(ProcessId)>& held_by) const;
+  /// Takes out a claim that `fronts` returned.
+  Claim pop(const Claim& front);
+
+  [[nodiscard]] size_t size() const { return size_; }
+  [[nodiscard]] std::vector<const Claim*> all() const;
+
+ private:
+  using Line = std::deque<Claim>;
+  using Key = std::pair<wire::SchedulingClass, ProcessId>;
+
+  std::optional<Claim> take_out(const std::function<bool(const Key&)>& may_be_in, const std::function<bool(const Claim&)>& is_it);
+  void note_removed(ProcessId owner, size_t count = 1);
+
+  std::map<Key, Line> lines_;
+  std::map<ProcessId, size_t> waiting_of_;
+  size_t size_ = 0;
+};
+
+}  // namespace manta::raylet

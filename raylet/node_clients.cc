@@ -1,0 +1,152 @@
+// The node's clients: their sockets, the first frame, decoding the others. A bad peer loses its connection and nothing else.
+#include "raylet/node_server.h"
+
+#include "common/check.h"
+
+#include <sys/epoll.h>
+
+namespace manta::raylet {
+namespace {
+
+template <typename Message>
+Result<ClientMessage> as(const wire::Frame& frame) {
+  MANTA_ASSIGN_OR_RETURN(Message message, wire::decode<Message>(frame.body));
+  return ClientMessage(std::move(message));
+}
+
+Result<ClientMessage> decode_client_message(const wire::Frame& frame) {
+  switch (frame.type) {
+    case wire::Type::kGoodbye: return as<wire::Goodbye>(frame);
+    case wire::Type::kRequestLease: return as<wire::RequestLease>(frame);
+    case wire::Type::kCancelLeaseRequest: return as<wire::CancelLeaseRequest>(frame);
+    case wire::Type::kReturnLease: return as<wire::ReturnLease>(frame);
+    case wire::Type::kKillLease: return as<wire::KillLease>(frame);
+    case wire::Type::kBlocked: return as<wire::Blocked>(frame);
+    case wire::Type::kRelay: return as<wire::Relay>(frame);
+    case wire::Type::kCreateActor: return as<wire::CreateActor>(frame);
+    case wire::Type::kWatchActor: return as<wire::WatchActor>(frame);
+    case wire::Type::kKillActor: return as<wire::KillActor>(frame);
+    case wire::Type::kFindActor: return as<wire::FindActor>(frame);
+    case wire::Type::kActorStarted: return as<wire::ActorStarted>(frame);
+    case wire::Type::kSaveActorState: return as<wire::SaveActorState>(frame);
+    case wire::Type::kLogLineage: return as<wire::LogLineage>(frame);
+    case wire::Type::kCleanupPath: return as<wire::CleanupPath>(frame);
+    case wire::Type::kGetNodeState: return as<wire::GetNodeState>(frame);
+    default: break;
+  }
+  return Status(Code::kInvalid, "no client sends a message of type " + std::to_string(static_cast<int>(frame.type)));
+}
+
+}  // namespace
+
+Result<NodeServer::ClientKey> NodeServer::add_client(Fd socket, WorkerToken token) {
+  const ClientKey key = next_client_++;
+  const int fd = socket.get();
+  Client client{.connection = std::make_unique<wire::Connection>(std::move(socket)), .process = {}, .token = token, .bell = {},
+                .hazard_page = {}};
+  MANTA_ASSIGN_OR_RETURN(client.registration,
+                         loop_->add(fd, EPOLLIN, [this, key](uint32_t events) { on_client_ready(key, events); }));
+  clients_.emplace(key, std::move(client));
+  return key;
+}
+
+void NodeServer::on_client_ready(ClientKey key, uint32_t events) {
+  wire::Connection& connection = *clients_.at(key).connection;
+  if ((events & EPOLLOUT) != 0) {
+    const Result<bool> flushed = connection.flush();
+    if (!flushed.ok()) return drop_client(key, {});
+    if (const auto it = clients_.find(key); it != clients_.end()) watch_writes(it->second);
+  }
+  if ((events & ~uint32_t{EPOLLOUT}) == 0) return;
+  std::vector<wire::Frame> frames;
+  const Status status = connection.receive(frames);
+  for (wire::Frame& frame : frames) {
+    if (!clients_.contains(key)) return;  // an earlier frame was its last
+    on_frame(key, frame);
+  }
+  if (!status.ok()) drop_client(key, status.code() == Code::kUnavailable ? Status() : status);
+}
+
+void NodeServer::on_frame(ClientKey key, wire::Frame& frame) {
+  Client& client = clients_.at(key);
+  if (!client.process) return on_hello(key, frame);
+  if (Status status = on_message(client, frame); !status.ok()) drop_client(key, status);
+}
+
+Status NodeServer::on_message(Client& client, wire::Frame& frame) {
+  MANTA_ASSIGN_OR_RETURN(ClientMessage message, decode_client_message(frame));
+  step(FromClient{client.process, std::move(message)});
+  return {};
+}
+
+Status NodeServer::check_hello(const Client& client, const wire::Hello& hello, size_t descriptors) const {
+  const auto role = static_cast<wire::Role>(hello.role);
+  if (hello.protocol != wire::kProtocolVersion)
+    return Status(Code::kInvalid, "mantad speaks protocol " + std::to_string(wire::kProtocolVersion) + ", the program speaks " +
+                                      std::to_string(hello.protocol) + ": they come from different versions of Manta");
+  if (hello.process == 0 || by_process_.contains(ProcessId{hello.process}))
+    return Status(Code::kInvalid, "the process id is none, or taken");
+  if (role != wire::Role::kObserver && descriptors == 0) return Status(Code::kInvalid, "its Hello came without a bell");
+  const bool is_worker = role == wire::Role::kWorker;
+  if (is_worker != static_cast<bool>(client.token) || (is_worker && client.token.value != hello.spawn_token))
+    return Status(Code::kInvalid, "this socket is not for a process of that role");
+  if (is_worker && hello.build_id != driver_build_id_)
+    return Status(Code::kInvalid, "the worker is of another build (" + hello.build_id + ") than the driver (" + driver_build_id_ +
+                                      "): the program was rebuilt while it ran");
+  return {};
+}
+
+void NodeServer::on_hello(ClientKey key, wire::Frame& frame) {
+  Result<wire::Hello> hello = frame.type == wire::Type::kHello
+                                  ? wire::decode<wire::Hello>(frame.body)
+                                  : Result<wire::Hello>(Status(Code::kInvalid, "the first message is no Hello"));
+  if (!hello.ok()) return refuse_client(key, hello.status());
+  Client& client = clients_.at(key);
+  if (Status status = check_hello(client, *hello, frame.descriptors.size()); !status.ok()) return refuse_client(key, status);
+  client.process = ProcessId{hello->process};
+  client.role = static_cast<wire::Role>(hello->role);
+  if (!frame.descriptors.empty()) client.bell = std::move(frame.descriptors[0]);
+  if (frame.descriptors.size() > 1) client.hazard_page = std::move(frame.descriptors[1]);
+  by_process_[client.process] = key;
+  if (client.role == wire::Role::kDriver && !driver_) {
+    driver_ = client.process;
+    driver_build_id_ = hello->build_id;
+  }
+  step(ClientJoined{std::move(*hello)});
+}
+
+void NodeServer::refuse_client(ClientKey key, const Status& status) {
+  Client& client = clients_.at(key);
+  if (Status sent = client.connection->send(wire::Refused{wire::to_wire(status)}); !sent.ok()) return drop_client(key, sent);
+  drop_client(key, status);
+}
+
+void NodeServer::drop_client(ClientKey key, const Status& reason) {
+  const auto it = clients_.find(key);
+  if (it == clients_.end()) return;
+  const ProcessId process = it->second.process;
+  const WorkerToken token = it->second.token;
+  loop_->remove(it->second.registration);
+  clients_.erase(it);
+  if (process) {
+    by_process_.erase(process);
+    return step(ClientGone{process, reason});
+  }
+  // Never introduced: a worker is killed (its exit is its report), a driver ends the node.
+  if (const auto worker = workers_.find(token); worker != workers_.end()) return kill_group(worker->second.process);
+  if (!token && !driver_) ending_ = EndNode{};
+}
+
+NodeServer::Client* NodeServer::find_client(ProcessId process) {
+  const auto it = by_process_.find(process);
+  return it == by_process_.end() ? nullptr : &clients_.at(it->second);
+}
+
+void NodeServer::watch_writes(Client& client) {
+  const bool wants = client.connection->wants_write();
+  if (wants == client.watches_writes) return;
+  client.watches_writes = wants;
+  loop_->change(client.registration, wants ? EPOLLIN | EPOLLOUT : EPOLLIN);
+}
+
+}  // namespace manta::raylet

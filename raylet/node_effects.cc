@@ -1,0 +1,207 @@
+// What raylet_core asks for, done; and what worker processes do, told.
+#include "raylet/node_server.h"
+
+#include "common/check.h"
+#include "wire/channel.h"
+
+#include <signal.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <filesystem>
+
+namespace manta::raylet {
+
+// Carrying out an effect can bring up the next event (a client whose outbox is full): it waits its turn, so that effects are carried
+// out in the order they were decided.
+void NodeServer::step(Event event) {
+  events_.push_back(std::move(event));
+  if (is_stepping_) return;
+  is_stepping_ = true;
+  while (!events_.empty()) {
+    Event next = std::move(events_.front());
+    events_.pop_front();
+    carry_out(core_->step(std::move(next), now_us()));
+    hear_head();
+  }
+  is_stepping_ = false;
+}
+
+void NodeServer::carry_out(Effects effects) {
+  for (Effect& effect : effects) std::visit([this](auto& one) { carry_out(one); }, effect);
+}
+
+void NodeServer::hear_head() {
+  for (wire::FromHead& message : head_.receive()) events_.push_back(HeadSays{std::move(message)});
+  if (is_stepping_ || events_.empty()) return;
+  Event first = std::move(events_.front());
+  events_.pop_front();
+  step(std::move(first));
+}
+
+template <typename Message>
+void NodeServer::send_to(ProcessId process, const Message& message, const std::vector<int>& fds) {
+  const auto it = by_process_.find(process);
+  if (it == by_process_.end()) return;
+  const ClientKey key = it->second;
+  Client& client = clients_.at(key);
+  const Status status = client.connection->send(message, fds);
+  // A peer that is gone shows when reading; one that does not read what it is sent is cut off.
+  if (!status.ok() && status.code() != Code::kUnavailable) return drop_client(key, status);
+  watch_writes(client);
+}
+
+std::vector<int> NodeServer::channel_descriptors(ChannelId channel, ProcessId worker) {
+  const auto file = new_channels_.find(channel);
+  Client* host = find_client(worker);
+  if (file == new_channels_.end() || host == nullptr) return {};
+  return {file->second.get(), host->bell.get()};
+}
+
+void NodeServer::carry_out(Send& effect) {
+  std::visit(
+      [&]<typename Message>(Message& message) {
+        std::vector<int> fds;
+        ChannelId channel;
+        if constexpr (requires { message.new_channel; }) {
+          if (message.new_channel) {
+            channel = ChannelId{message.channel};
+            fds = channel_descriptors(channel, ProcessId{message.worker});
+            if (fds.empty()) return;  // the worker went away between the decision and now; its death is on its way
+          }
+        }
+        send_to(effect.to, message, fds);
+        new_channels_.erase(channel);
+      },
+      effect.message);
+}
+
+void NodeServer::carry_out(Connect& effect) {
+  const Client* caller = find_client(effect.caller);
+  if (caller == nullptr) return;
+  Result<Fd> file = wire::Channel::create_file();
+  if (!file.ok()) {
+    if (const auto worker = by_process_.find(effect.worker); worker != by_process_.end())
+      drop_client(worker->second, file.status().with_context("making a channel"));
+    return;
+  }
+  const std::vector<int> fds{file->get(), caller->bell.get()};
+  send_to(effect.worker,
+          wire::AttachChannel{.channel = effect.channel.value, .caller = effect.caller.value, .devices = effect.devices}, fds);
+  new_channels_[effect.channel] = std::move(*file);
+}
+
+void NodeServer::carry_out(Spawn& effect) {
+  Result<WorkerProcess> started = start_worker(effect);
+  if (!started.ok()) return step(SpawnFailed{effect.token, started.status()});
+  const WorkerToken token = effect.token;
+  const int32_t pid = started->pid;
+  RunningWorker& worker = workers_[token];
+  worker.process = std::move(*started);
+  worker.log = LogFile(options_.session_dir + "/worker-" + std::to_string(pid) + ".log");
+  worker.out = watch_output(std::move(worker.process.out), token, false, pid);
+  worker.err = watch_output(std::move(worker.process.err), token, true, pid);
+  Result<EventLoop::Id> exit =
+      loop_->add(worker.process.pidfd.get(), EPOLLIN, [this, token](uint32_t) { on_worker_ended(token); });
+  Result<ClientKey> client = add_client(std::move(worker.process.socket), token);
+  MANTA_CHECK(exit.ok() && client.ok(), "epoll takes no more descriptors");
+  worker.registration = *exit;
+  worker.client = *client;
+  step(WorkerSpawned{token, pid});
+}
+
+void NodeServer::carry_out(KillWorker& effect) {
+  if (const auto it = workers_.find(effect.token); it != workers_.end()) kill_group(it->second.process);
+}
+
+void NodeServer::carry_out(Disconnect& effect) {
+  if (const auto it = by_process_.find(effect.process); it != by_process_.end()) refuse_client(it->second, effect.status);
+}
+
+void NodeServer::carry_out(TellHead& effect) {
+  // The queue to a head in this process is never full; a head elsewhere that stays away makes its clients wait.
+  if (Status status = head_.send(std::move(effect.message)); !status.ok()) head_failure_ = status;
+}
+
+void NodeServer::carry_out(RemovePath& effect) {
+  std::error_code ignored;
+  std::filesystem::remove_all(effect.path, ignored);
+}
+
+void NodeServer::carry_out(EndNode& effect) {
+  if (!ending_) ending_ = effect;
+}
+
+// ---------------------------------------------------------------------------------------------------- worker processes
+
+void NodeServer::on_worker_ended(WorkerToken token) {
+  RunningWorker& worker = workers_.at(token);
+  ExitCause cause = reap(worker.process);
+  if (cause.by_signal && cause.code == SIGKILL) cause.out_of_memory = oom_.has_moved();
+  finish_output(worker, *worker.out);
+  finish_output(worker, *worker.err);
+  std::string last_words = worker.err->stream.last_words();
+  loop_->remove(worker.registration);
+  const ClientKey client_key = worker.client;
+  // What it sent before it ended still counts.
+  if (clients_.contains(client_key)) on_client_ready(client_key, EPOLLIN);
+  if (const auto client = clients_.find(client_key); client != clients_.end()) {
+    by_process_.erase(client->second.process);
+    loop_->remove(client->second.registration);
+    clients_.erase(client);
+  }
+  workers_.erase(token);
+  step(WorkerExited{token, cause, std::move(last_words)});
+}
+
+std::unique_ptr<NodeServer::Output> NodeServer::watch_output(Fd pipe, WorkerToken token, bool is_error_stream, int32_t pid) {
+  auto output = std::make_unique<Output>(Output{std::move(pipe), 0, LogStream(pid, is_error_stream)});
+  Result<EventLoop::Id> id = loop_->add(output->pipe.get(), EPOLLIN,
+                                        [this, token, is_error_stream](uint32_t) { on_output(token, is_error_stream); });
+  MANTA_CHECK(id.ok(), "epoll takes no more descriptors");
+  output->registration = *id;
+  return output;
+}
+
+void NodeServer::on_output(WorkerToken token, bool is_error_stream) {
+  RunningWorker& worker = workers_.at(token);
+  Output& output = is_error_stream ? *worker.err : *worker.out;
+  if (!read_output(worker, output)) finish_output(worker, output);
+}
+
+bool NodeServer::read_output(RunningWorker& worker, Output& output) {
+  std::array<char, 64 << 10> buffer;
+  const ssize_t size = ::read(output.pipe.get(), buffer.data(), buffer.size());
+  if (size < 0) return errno == EAGAIN || errno == EINTR;
+  if (size == 0) return false;
+  forward(worker, output.stream.feed({buffer.data(), static_cast<size_t>(size)}, now_us()));
+  return true;
+}
+
+void NodeServer::finish_output(RunningWorker& worker, Output& output) {
+  if (!output.pipe) return;
+  // At most what the pipe holds: a child of the worker may keep writing.
+  for (int reads = 0; reads < 32; ++reads) {
+    const int64_t before = output.stream.bytes_fed();
+    if (!read_output(worker, output) || output.stream.bytes_fed() == before) break;
+  }
+  forward(worker, output.stream.finish(now_us()));
+  loop_->remove(output.registration);
+  output.pipe.reset();
+}
+
+void NodeServer::forward(RunningWorker& worker, const std::vector<wire::LogLines>& batches) {
+  for (const wire::LogLines& batch : batches) {
+    worker.log.append(batch);
+    Client* driver = find_client(driver_);
+    if (driver == nullptr) continue;
+    // A driver that does not keep up loses lines rather than its connection; the worker's file has them.
+    if (driver->connection->wants_write() && ++log_batches_behind_ > kMaxLogBatchesBehind) continue;
+    if (!driver->connection->wants_write()) log_batches_behind_ = 0;
+    send_to(driver_, batch);
+  }
+}
+
+}  // namespace manta::raylet

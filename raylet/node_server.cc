@@ -1,0 +1,126 @@
+// Life of the node: start, the loop, the end.
+#include "raylet/node_server.h"
+
+#include "common/check.h"
+
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <random>
+
+namespace manta::raylet {
+namespace {
+
+Status os_error(const std::string& what) { return Status(Code::kIo, what + ": " + std::strerror(errno)); }
+
+uint64_t random_id() {
+  std::random_device device;
+  return (uint64_t{device()} << 32 | device()) | 1;
+}
+
+// Each worker costs half a dozen descriptors.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+}  // namespace
+
+NodeServer::NodeServer(NodeOptions options, wire::HeadLink& head, std::unique_ptr<EventLoop> loop)
+    : options_(std::move(options)), head_(head), loop_(std::move(loop)) {}
+
+NodeServer::~NodeServer() = default;
+
+Result<std::unique_ptr<NodeServer>> NodeServer::start(NodeOptions options, wire::HeadLink& head) {
+  MANTA_ASSIGN_OR_RETURN(std::unique_ptr<EventLoop> loop, EventLoop::create());
+  std::unique_ptr<NodeServer> server(new NodeServer(std::move(options), head, std::move(loop)));
+  MANTA_RETURN_IF_ERROR(server->set_up());
+  return server;
+}
+
+Status NodeServer::set_up() {
+  raise_descriptor_limit();
+  if (mkdir(options_.session_dir.c_str(), 0700) != 0 && errno != EEXIST) return os_error("making " + options_.session_dir);
+  core_ = std::make_unique<RayletCore>(CoreSettings{.node = NodeId{random_id()},
+                                                    .capacity = options_.capacity,
+                                                    .session_dir = options_.session_dir,
+                                                    .raylet_name = "mantad " + std::to_string(getpid())});
+  MANTA_RETURN_IF_ERROR(watch_signals());
+  if (head_.wake_fd() >= 0) {
+    MANTA_ASSIGN_OR_RETURN([[maybe_unused]] EventLoop::Id id,
+                           loop_->add(head_.wake_fd(), EPOLLIN, [this](uint32_t) { hear_head(); }));
+  }
+  MANTA_ASSIGN_OR_RETURN(const ClientKey driver, add_client(Fd(options_.driver_fd), {}));
+  return watch_driver(driver);
+}
+
+// SIGTERM ends the node in order. SIGINT is the terminal's Ctrl-C, which is for the driver to decide about.
+Status NodeServer::watch_signals() {
+  signal(SIGINT, SIG_IGN);
+  signal(SIGHUP, SIG_IGN);
+  signal(SIGPIPE, SIG_IGN);
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigprocmask(SIG_BLOCK, &set, nullptr);
+  signals_ = Fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals_) return os_error("signalfd");
+  MANTA_ASSIGN_OR_RETURN([[maybe_unused]] EventLoop::Id id,
+                         loop_->add(signals_.get(), EPOLLIN, [this](uint32_t) { ending_ = EndNode{}; }));
+  return {};
+}
+
+// The socket alone would not do: a child of the driver may hold a copy of its end.
+Status NodeServer::watch_driver(ClientKey key) {
+  MANTA_ASSIGN_OR_RETURN(const wire::PeerCredentials peer, clients_.at(key).connection->peer());
+  if (peer.uid != getuid()) return Status(Code::kInvalid, "the driver is another user's process");
+  if (peer.pid == getpid()) return {};
+  driver_pidfd_ = open_pidfd(peer.pid);
+  if (!driver_pidfd_) return os_error("pidfd_open of the driver");
+  MANTA_ASSIGN_OR_RETURN([[maybe_unused]] EventLoop::Id id, loop_->add(driver_pidfd_.get(), EPOLLIN, [this, key](uint32_t) {
+    drop_client(key, {});
+    if (!driver_) ending_ = EndNode{};  // it died before it said Hello
+  }));
+  return {};
+}
+
+int64_t NodeServer::now_us() {
+  return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+int NodeServer::wait_ms() const {
+  const std::optional<int64_t> deadline_us = core_->next_deadline_us();
+  if (!deadline_us) return -1;
+  return static_cast<int>(std::clamp<int64_t>((*deadline_us - now_us() + 999) / 1000, 0, 60'000));
+}
+
+void NodeServer::run() {
+  while (!ending_) {
+    loop_->run_once(wait_ms());
+    if (const auto deadline_us = core_->next_deadline_us(); deadline_us && *deadline_us <= now_us()) step(Tick{});
+  }
+  end();
+}
+
+void NodeServer::end() {
+  const int64_t deadline_us = now_us() + kEndUs;
+  for (auto& [token, worker] : workers_) kill_group(worker.process);
+  while (!workers_.empty() && now_us() < deadline_us) loop_->run_once(10);
+  if (Client* driver = find_client(driver_); driver != nullptr && ending_->by_goodbye)
+    if (Status status = driver->connection->drain(std::chrono::milliseconds(200)); !status.ok()) driver->connection->close();
+  clients_.clear();
+  std::error_code ignored;
+  std::filesystem::remove_all(options_.session_dir, ignored);
+}
+
+}  // namespace manta::raylet

@@ -1,0 +1,144 @@
+// One node's raylet: the I/O around raylet_core. Sockets, processes, pipes, signals and the clock come in as events, effects go out.
+//
+// One thread, one epoll loop; it decides nothing. The head is reached through a HeadLink, whatever is behind it.
+//
+//   driver --socket--+                       +--> socket, pidfd, two pipes of each worker
+//   worker --socket--+--> NodeServer <-------+
+//                    |      | events  ^ effects
+//                    |      v         |
+//                    |    RayletCore (pure)      HeadLink <--> head
+#pragma once
+
+#include "common/fd.h"
+#include "raylet/event_loop.h"
+#include "raylet/log_file.h"
+#include "raylet/log_stream.h"
+#include "raylet/raylet_core.h"
+#include "raylet/worker_process.h"
+#include "wire/connection.h"
+#include "wire/head_link.h"
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+
+namespace manta::raylet {
+
+struct NodeOptions {
+  int driver_fd = -1;  ///< A connected socket, inherited.
+  std::string session_dir;
+  NodeCapacity capacity;
+  uint64_t store_bytes = 0;
+};
+
+class NodeServer {
+ public:
+  /// Makes the session's folder (0700) and takes the driver's socket over. `head` outlives the server.
+  static Result<std::unique_ptr<NodeServer>> start(NodeOptions options, wire::HeadLink& head);
+  ~NodeServer();
+
+  /// Serves until the driver is gone or SIGTERM comes, then ends every worker and removes the session's folder.
+  void run();
+
+ private:
+  /// From a Goodbye to the end: how long killed workers may take to disappear, and the driver to read what is left.
+  static constexpr int64_t kEndUs = 1'000'000;
+  static constexpr int kMaxLogBatchesBehind = 64;  ///< Of at most 64 KiB each.
+
+  struct Client {
+    std::unique_ptr<wire::Connection> connection;
+    EventLoop::Id registration = 0;
+    bool watches_writes = false;
+    ProcessId process;    ///< None until its Hello.
+    WorkerToken token;    ///< Of a worker's inherited socket.
+    wire::Role role{};
+    Fd bell;
+    Fd hazard_page;
+  };
+  using ClientKey = uint64_t;
+
+  struct Output {
+    Fd pipe;
+    EventLoop::Id registration = 0;
+    LogStream stream;
+  };
+  struct RunningWorker {
+    WorkerProcess process;
+    EventLoop::Id registration = 0;
+    ClientKey client = 0;
+    std::unique_ptr<Output> out;
+    std::unique_ptr<Output> err;
+    LogFile log;
+  };
+
+  NodeServer(NodeOptions options, wire::HeadLink& head, std::unique_ptr<EventLoop> loop);
+  Status set_up();
+  Status watch_signals();
+  Status watch_driver(ClientKey client);
+  [[nodiscard]] static int64_t now_us();
+  [[nodiscard]] int wait_ms() const;
+
+  // Clients.
+  Result<ClientKey> add_client(Fd socket, WorkerToken token);
+  void on_client_ready(ClientKey key, uint32_t events);
+  void on_frame(ClientKey key, wire::Frame& frame);
+  void on_hello(ClientKey key, wire::Frame& frame);
+  [[nodiscard]] Status check_hello(const Client& client, const wire::Hello& hello, size_t descriptors) const;
+  Status on_message(Client& client, wire::Frame& frame);
+  void drop_client(ClientKey key, const Status& reason);
+  void refuse_client(ClientKey key, const Status& status);
+  Client* find_client(ProcessId process);
+  template <typename Message>
+  void send_to(ProcessId process, const Message& message, const std::vector<int>& fds = {});
+  void watch_writes(Client& client);
+
+  // Events and effects.
+  void step(Event event);
+  void carry_out(Effects effects);
+  void hear_head();
+  void carry_out(Send& effect);
+  void carry_out(Connect& effect);
+  void carry_out(Spawn& effect);
+  void carry_out(KillWorker& effect);
+  void carry_out(Disconnect& effect);
+  void carry_out(TellHead& effect);
+  void carry_out(RemovePath& effect);
+  void carry_out(EndNode& effect);
+  [[nodiscard]] std::vector<int> channel_descriptors(ChannelId channel, ProcessId worker);
+
+  // Workers.
+  void on_worker_ended(WorkerToken token);
+  std::unique_ptr<Output> watch_output(Fd pipe, WorkerToken token, bool is_error_stream, int32_t pid);
+  void on_output(WorkerToken token, bool is_error_stream);
+  bool read_output(RunningWorker& worker, Output& output);
+  void finish_output(RunningWorker& worker, Output& output);
+  void forward(RunningWorker& worker, const std::vector<wire::LogLines>& batches);
+
+  void end();
+
+  NodeOptions options_;
+  wire::HeadLink& head_;
+  std::unique_ptr<EventLoop> loop_;
+  std::unique_ptr<RayletCore> core_;
+  OomWatch oom_;
+
+  std::unordered_map<ClientKey, Client> clients_;
+  std::unordered_map<ProcessId, ClientKey> by_process_;
+  ClientKey next_client_ = 1;
+  ProcessId driver_;
+  std::string driver_build_id_;
+  Fd driver_pidfd_;
+
+  std::unordered_map<WorkerToken, RunningWorker> workers_;
+  std::unordered_map<ChannelId, Fd> new_channels_;  // from Connect to the Send that takes it along
+  Fd signals_;
+  std::deque<Event> events_;  // that came up while effects were carried out; at most a few per effect
+  bool is_stepping_ = false;
+  int log_batches_behind_ = 0;  // sent while the driver's outbox was not empty
+  Status head_failure_;
+  std::optional<EndNode> ending_;
+};
+
+}  // namespace manta::raylet

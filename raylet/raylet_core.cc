@@ -1,0 +1,229 @@
+#include "raylet/raylet_core.h"
+
+#include "common/check.h"
+
+#include <algorithm>
+
+namespace manta::raylet {
+
+using wire::kWhole;
+
+RayletCore::RayletCore(CoreSettings settings) : settings_(std::move(settings)), resources_(settings_.capacity) {}
+
+Effects RayletCore::step(Event event, int64_t now_us) {
+  now_us_ = now_us;
+  std::visit([this](auto& one) { on(one); }, event);
+  return std::exchange(effects_, {});
+}
+
+void RayletCore::send(ProcessId to, Outgoing message) {
+  if (clients_.contains(to)) emit(Send{to, std::move(message)});
+}
+
+int RayletCore::cpu_count() const { return static_cast<int>(std::max<int64_t>(1, resources_.capacity().cpus / kWhole)); }
+int RayletCore::max_starting() const { return std::max(4, 2 * cpu_count()); }
+
+// ---------------------------------------------------------------------------------------------------- clients
+
+void RayletCore::on(ClientJoined& event) {
+  const ProcessId process{event.hello.process};
+  MANTA_CHECK(!clients_.contains(process), process.to_string());
+  switch (static_cast<wire::Role>(event.hello.role)) {
+    case wire::Role::kDriver: return join_driver(process, event.hello);
+    case wire::Role::kWorker: return join_worker(process, event.hello);
+    case wire::Role::kObserver: return admit(process, event.hello);
+  }
+  emit(Disconnect{process, Status(Code::kInvalid, "unknown role " + std::to_string(event.hello.role))});
+}
+
+void RayletCore::admit(ProcessId process, wire::Hello& hello) {
+  const auto role = static_cast<wire::Role>(hello.role);
+  Client& client = clients_[process];
+  client.role = role;
+  client.pid = hello.pid;
+  emit(Send{process, wire::Welcome{.node = settings_.node.value,
+                                   .job = 1,
+                                   .capacity = resources_.capacity(),
+                                   .session_dir = settings_.session_dir,
+                                   .raylet_name = settings_.raylet_name}});
+  if (role == wire::Role::kObserver) return;
+  emit(TellHead{wire::HeadClientJoined{
+      .process = process.value, .role = hello.role, .pid = hello.pid, .job = 1, .job_name = hello.job_name}});
+}
+
+void RayletCore::join_driver(ProcessId process, wire::Hello& hello) {
+  if (driver_) {
+    emit(Disconnect{process, Status(Code::kExists, "this local node serves another program already")});
+    return;
+  }
+  driver_ = process;
+  admit(process, hello);
+  clients_[process].hello = std::move(hello);
+  prestart();
+}
+
+void RayletCore::join_worker(ProcessId process, wire::Hello& hello) {
+  Worker* worker = workers_.find(WorkerToken{hello.spawn_token});
+  if (worker == nullptr || worker->state != WorkerState::kStarting || worker->process) {
+    emit(Disconnect{process, Status(Code::kInvalid, "no worker was started with this token")});
+    return;
+  }
+  hello.pid = worker->pid;
+  admit(process, hello);
+  workers_.set_process(*worker, process);
+  workers_.note_start(worker->env);
+  worker->state = WorkerState::kIdle;
+  worker->since_us = now_us_;
+  if (Lease* lease = leases_.find(worker->dedicated_to)) activate(*lease, *worker);
+  schedule();
+}
+
+void RayletCore::on(ClientGone& event) {
+  const auto it = clients_.find(event.process);
+  if (it == clients_.end()) return;
+  if (event.process == driver_) return driver_gone(false, 0);
+  Worker* worker = workers_.find(event.process);
+  if (worker == nullptr) return forget_client(event.process, Status(Code::kDied, "the connection was closed"));
+  if (!event.reason.ok()) return kill(*worker, event.reason.message());
+  // It is ending by itself: its exit will say how. The deadline is for one that closed its socket and lives on.
+  worker->state = WorkerState::kEnding;
+  worker->since_us = now_us_;
+}
+
+void RayletCore::break_with(ProcessId process, const std::string& why) {
+  emit(Disconnect{process, Status(Code::kInvalid, why)});
+  ClientGone gone{process, Status(Code::kInvalid, why)};
+  on(gone);
+}
+
+void RayletCore::driver_gone(bool by_goodbye, int32_t exit_code) {
+  if (is_ending_) return;
+  is_ending_ = true;
+  for (auto& [token, worker] : workers_.all()) kill(worker, "the program ended");
+  for (const std::string& path : clients_[driver_].cleanup_paths) emit(RemovePath{path});
+  forget_client(driver_, Status(Code::kDied, "the driver ended"));
+  emit(EndNode{by_goodbye, exit_code});
+}
+
+void RayletCore::forget_client(ProcessId process, const Status& cause) {
+  const auto it = clients_.find(process);
+  if (it == clients_.end()) return;
+  const wire::ProcessDied died{.process = process.value, .pid = it->second.pid, .cause = wire::to_wire(cause)};
+  const bool was_observer = it->second.role == wire::Role::kObserver;
+  clients_.erase(it);
+  if (was_observer) return;
+  emit(TellHead{wire::HeadClientGone{.process = process.value, .cause = died.cause}});
+  drop_leases_of(process);
+  forget_channels(process);
+  for (const auto& [other, client] : clients_) send(other, died);
+  schedule();
+}
+
+void RayletCore::on_message(ProcessId from, wire::Goodbye& message) {
+  if (from == driver_) return driver_gone(true, message.exit_code);
+  Worker* worker = workers_.find(from);
+  if (worker == nullptr || worker->state != WorkerState::kEnding || !worker->was_asked_to_leave) return;
+  // It cannot leave: others still need what it owns. Unless it was dedicated, it stays and can work.
+  if (worker->dedicated_to) return kill(*worker, "its lease ended");
+  worker->was_asked_to_leave = false;
+  worker->state = WorkerState::kIdle;
+  worker->since_us = now_us_ + kStayUs;
+  schedule();
+}
+
+void RayletCore::on(FromClient& event) {
+  const auto it = clients_.find(event.from);
+  if (it == clients_.end() || is_ending_) return;
+  const bool may_only_look = it->second.role == wire::Role::kObserver;
+  if (may_only_look && !std::holds_alternative<wire::GetNodeState>(event.message))
+    return break_with(event.from, "an observer may only ask for the node's state");
+  std::visit([&](auto& message) { on_message(event.from, message); }, event.message);
+}
+
+void RayletCore::on_message(ProcessId from, wire::Relay& message) {
+  message.from = from.value;
+  send(ProcessId{message.to}, std::move(message));
+}
+
+void RayletCore::on_message(ProcessId from, wire::CleanupPath& message) {
+  std::set<std::string>& paths = clients_[from].cleanup_paths;
+  if (!message.add) {
+    paths.erase(message.path);
+    return;
+  }
+  const size_t slash = message.path.rfind('/');
+  const bool is_staging = message.path.starts_with('/') && message.path.compare(slash + 1, 7, ".manta-") == 0 &&
+                          message.path.find("/../") == std::string::npos && message.path.find('\0') == std::string::npos;
+  if (!is_staging || from != driver_) return break_with(from, "not a staging folder of a driver: " + message.path);
+  if (paths.size() >= kMaxCleanupPaths) return break_with(from, "too many staging folders");
+  paths.insert(std::move(message.path));
+}
+
+void RayletCore::on_message(ProcessId from, wire::GetNodeState& message) {
+  wire::NodeState now = state();
+  now.request = message.request;
+  send(from, std::move(now));
+}
+
+// ---------------------------------------------------------------------------------------------------- channels
+
+RayletCore::Connected RayletCore::connect(ProcessId caller, const Worker& worker, const std::vector<int32_t>& devices) {
+  ChannelId& channel = channels_[{caller, worker.process}];
+  if (channel) return {channel, false};
+  channel = ChannelId{next_channel_++};
+  emit(Connect{channel, caller, worker.process, devices});
+  return {channel, true};
+}
+
+void RayletCore::forget_channels(ProcessId process) {
+  std::erase_if(channels_, [&](const auto& entry) {
+    const auto& [caller, worker] = entry.first;
+    if (caller == process && worker != process) send(worker, wire::DetachChannel{entry.second.value});
+    return caller == process || worker == process;
+  });
+}
+
+// ---------------------------------------------------------------------------------------------------- looking
+
+wire::NodeState RayletCore::state() const {
+  wire::NodeState now;
+  now.capacity = resources_.capacity();
+  now.available = resources_.available();
+  now.workers = static_cast<uint32_t>(workers_.size());
+  now.idle_workers = static_cast<uint32_t>(workers_.count(WorkerState::kIdle));
+  now.waiting_leases = static_cast<uint32_t>(queue_.size());
+  for (const auto& [id, lease] : leases_.all()) ++(lease.is_actor() ? now.actors : now.leases);
+  return now;
+}
+
+bool RayletCore::is_at_rest() const { return leases_.size() == 0 && queue_.size() == 0 && resources_.is_whole(); }
+
+void RayletCore::check_invariants() const {
+  wire::Resources held;
+  for (const auto& [id, lease] : leases_.all()) {
+    wire::Resources amounts = lease.grant.amounts;
+    if (lease.grant.cpus_are_lent) amounts.cpus = 0;
+    amounts.gpus = lease.grant.devices.share_each * static_cast<int64_t>(lease.grant.devices.devices.size());
+    amounts.gpu_memory_bytes = lease.grant.devices.memory_each_bytes * static_cast<int64_t>(lease.grant.devices.devices.size());
+    add(held, amounts);
+    MANTA_CHECK(!lease.is_active || lease.worker, "an active lease has a worker", id.value);
+    MANTA_CHECK(lease.is_actor() || clients_.contains(lease.claim.owner) || lease.is_ended, "a lease has a living owner", id.value);
+  }
+  wire::Resources total = resources_.available();
+  add(total, held);
+  std::erase_if(total.custom, [](const auto& entry) { return entry.second == 0; });
+  wire::Resources capacity = resources_.capacity();
+  std::erase_if(capacity.custom, [](const auto& entry) { return entry.second == 0; });
+  MANTA_CHECK(total == capacity, describe(total), describe(capacity));
+  for (const auto& [token, worker] : workers_.all()) {
+    MANTA_CHECK(worker.state != WorkerState::kBusy || worker.lease, "a busy worker has a lease", token.value);
+    MANTA_CHECK(worker.state != WorkerState::kIdle || !worker.lease, "an idle worker has no lease", token.value);
+    if (!worker.lease) continue;
+    const auto lease = leases_.all().find(worker.lease);
+    MANTA_CHECK(lease != leases_.all().end() && lease->second.worker == token, "worker and lease name each other", token.value);
+  }
+  for (const auto& [ends, channel] : channels_)
+    MANTA_CHECK(clients_.contains(ends.first) && clients_.contains(ends.second), "both ends of a channel live", channel.value);
+}
+
+}  // namespace manta::raylet

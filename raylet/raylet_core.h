@@ -1,0 +1,162 @@
+// The raylet's decisions: who gets resources and a worker, when workers start and end, what the death of each process means.
+//
+// `step` takes one event and the time and returns what to do, in order. No I/O, no threads, no clock: node_server drives it with
+// the real ones, tests with invented ones. Cost of a step: O(workers + leases + waiting classes).
+//
+// Invariants (check_invariants, and asserted as state changes):
+//   1. Leases never exceed capacity, but for CPUs that a worker took back after waiting; everything is free at rest.
+//   2. A busy worker serves exactly one lease, an active lease has exactly one worker.
+//   3. Every lease request ends granted, refused, cancelled, or with the death of its owner.
+//   4. Nothing of a dead process has an effect: its messages, leases, channels and places end with it.
+//   5. Every queue is bounded.
+#pragma once
+
+#include "raylet/core_types.h"
+#include "raylet/lease_table.h"
+#include "raylet/resources.h"
+#include "raylet/worker_pool.h"
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+
+namespace manta::raylet {
+
+struct CoreSettings {
+  NodeId node;
+  NodeCapacity capacity;
+  std::string session_dir;
+  std::string raylet_name;
+};
+
+class RayletCore {
+ public:
+  static constexpr int64_t kStartTimeoutUs = 30'000'000;
+  static constexpr int64_t kEndTimeoutUs = 2'000'000;       ///< From a Goodbye, or a closed socket, to a kill.
+  static constexpr int64_t kIdleReleaseUs = 1'000'000;
+  static constexpr int64_t kStayUs = 10'000'000;            ///< A worker that would not leave is asked again after this.
+  static constexpr int64_t kStarvingUs = 1'000'000;
+  static constexpr int kMaxPrestart = 8;
+  static constexpr size_t kMaxCleanupPaths = 10'000;
+
+  explicit RayletCore(CoreSettings settings);
+
+  [[nodiscard]] Effects step(Event event, int64_t now_us);
+
+  /// When a Tick is due; nothing when no time matters now.
+  [[nodiscard]] std::optional<int64_t> next_deadline_us() const;
+
+  [[nodiscard]] wire::NodeState state() const;
+  [[nodiscard]] bool is_at_rest() const;  ///< No lease, nobody waits, every resource is free.
+  void check_invariants() const;          ///< Dies on a violation.
+
+ private:
+  struct Client {
+    wire::Role role{};
+    int32_t pid = 0;
+    wire::Hello hello;                  // kept for the driver: how to start workers
+    std::set<std::string> cleanup_paths;
+  };
+
+  // Events.
+  void on(ClientJoined& event);
+  void on(FromClient& event);
+  void on(ClientGone& event);
+  void on(WorkerSpawned& event);
+  void on(WorkerExited& event);
+  void on(SpawnFailed& event);
+  void on(HeadSays& event);
+  void on(Tick& event);
+
+  // Messages of clients.
+  void on_message(ProcessId from, wire::Goodbye& message);
+  void on_message(ProcessId from, wire::RequestLease& message);
+  void on_message(ProcessId from, wire::CancelLeaseRequest& message);
+  void on_message(ProcessId from, wire::ReturnLease& message);
+  void on_message(ProcessId from, wire::KillLease& message);
+  void on_message(ProcessId from, wire::Blocked& message);
+  void on_message(ProcessId from, wire::Relay& message);
+  void on_message(ProcessId from, wire::CreateActor& message);
+  void on_message(ProcessId from, wire::WatchActor& message);
+  void on_message(ProcessId from, wire::KillActor& message);
+  void on_message(ProcessId from, wire::FindActor& message);
+  void on_message(ProcessId from, wire::ActorStarted& message);
+  void on_message(ProcessId from, wire::SaveActorState& message);
+  void on_message(ProcessId from, wire::LogLineage& message);
+  void on_message(ProcessId from, wire::CleanupPath& message);
+  void on_message(ProcessId from, wire::GetNodeState& message);
+
+  // Decisions of the head.
+  void on_head(wire::PlaceActor& message);
+  void on_head(wire::EndActor& message);
+  void on_head(wire::ActorNotice& message);
+  void on_head(wire::ActorAnswer& message);
+
+  // Clients.
+  void join_driver(ProcessId process, wire::Hello& hello);
+  void join_worker(ProcessId process, wire::Hello& hello);
+  void admit(ProcessId process, wire::Hello& hello);
+  void driver_gone(bool by_goodbye, int32_t exit_code);
+  void forget_client(ProcessId process, const Status& cause);
+  void break_with(ProcessId process, const std::string& why);
+
+  // Leases.
+  void schedule();
+  bool grant_one();
+  void assign_workers();
+  void send_reclaims();
+  void activate(Lease& lease, Worker& worker);
+  void end_lease(Lease& lease);
+  void release(Lease& lease);
+  void drop_leases_of(ProcessId owner);
+  void refuse(const Claim& claim, const Status& status);
+  Lease* active_lease_of(ProcessId owner, uint64_t lease_id);
+  [[nodiscard]] std::string infeasible(const wire::Resources& demand) const;
+  [[nodiscard]] bool fits_without_leases(const wire::Resources& demand) const;
+
+  // Workers.
+  void prestart();
+  Worker* spawn(const Environment& env, Lease* dedicated_to);
+  void kill(Worker& worker, const std::string& reason);
+  void ask_to_leave(Worker& worker);
+  void start_failed(const Environment& env, LeaseId dedicated_to, const std::string& reason);
+  void release_idle_workers();
+  [[nodiscard]] std::map<std::string, std::string> worker_environment(const Worker& worker, const Lease* dedicated_to) const;
+  [[nodiscard]] int max_starting() const;
+  [[nodiscard]] int cpu_count() const;
+
+  // Actors.
+  Lease* hosted_actor(ProcessId worker, const wire::ActorKey& actor, uint32_t incarnation);
+  void tell_head(const Lease& lease, wire::ActorEvent event, const Status& cause);
+  void report_end(const Lease& lease, const Worker& worker, const WorkerExited& event);
+
+  // Channels: at most one for each (caller, worker).
+  struct Connected {
+    ChannelId channel;
+    bool is_new = false;
+  };
+  Connected connect(ProcessId caller, const Worker& worker, const std::vector<int32_t>& devices);
+  void forget_channels(ProcessId process);
+
+  void emit(Effect effect) { effects_.push_back(std::move(effect)); }
+  void send(ProcessId to, Outgoing message);
+
+  CoreSettings settings_;
+  ResourcePool resources_;
+  std::map<ProcessId, Client> clients_;
+  ProcessId driver_;
+  WorkerPool workers_;
+  LeaseTable leases_;
+  LeaseQueue queue_;
+  std::map<std::pair<ProcessId, ProcessId>, ChannelId> channels_;  // (caller, worker)
+  uint64_t next_channel_ = 1;
+  uint64_t next_sequence_ = 1;
+  bool is_ending_ = false;
+
+  // Valid during one step.
+  Effects effects_;
+  int64_t now_us_ = 0;
+};
+
+}  // namespace manta::raylet

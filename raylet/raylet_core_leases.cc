@@ -1,0 +1,212 @@
+// Leases: granting, assigning workers, taking back, ending.
+#include "raylet/raylet_core.h"
+
+#include "common/check.h"
+
+#include <algorithm>
+
+namespace manta::raylet {
+
+void RayletCore::on_message(ProcessId from, wire::RequestLease& message) {
+  Claim claim{.owner = from,
+              .request = message.request,
+              .scheduling_class = std::move(message.scheduling_class),
+              .actor = {},
+              .sequence = next_sequence_++,
+              .since_us = now_us_};
+  if (Status status = ResourcePool::validate(claim.demand()); !status.ok()) return refuse(claim, status);
+  if (!resources_.is_feasible(claim.demand())) return refuse(claim, Status(Code::kInvalid, infeasible(claim.demand())));
+  Claim refused{.owner = from, .request = message.request, .scheduling_class = {}, .actor = {}};
+  if (Status status = queue_.push(std::move(claim)); !status.ok()) return refuse(refused, status);
+  schedule();
+}
+
+std::string RayletCore::infeasible(const wire::Resources& demand) const {
+  const std::string devices = demand.gpus > 0 || demand.gpu_memory_bytes > 0
+                                  ? " (" + resources_.devices().explain({demand.gpus, demand.gpu_memory_bytes}) + ")"
+                                  : "";
+  return "this node can never serve it: asked for " + describe(demand) + "; the node has " + describe(resources_.capacity()) +
+         devices;
+}
+
+void RayletCore::refuse(const Claim& claim, const Status& status) {
+  if (!claim.actor) return send(claim.owner, wire::LeaseRefused{claim.request, wire::to_wire(status)});
+  emit(TellHead{wire::HeadActorEvent{.actor = claim.actor->actor,
+                                     .incarnation = claim.actor->incarnation,
+                                     .event = static_cast<uint8_t>(wire::ActorEvent::kRefused),
+                                     .cause = wire::to_wire(status)}});
+}
+
+void RayletCore::on_message(ProcessId from, wire::CancelLeaseRequest& message) {
+  if (queue_.cancel(from, message.request)) return schedule();
+  if (Lease* lease = leases_.find_waiting(from, message.request)) end_lease(*lease);
+}
+
+Lease* RayletCore::active_lease_of(ProcessId owner, uint64_t lease_id) {
+  Lease* lease = leases_.find(LeaseId{lease_id});
+  const bool is_theirs = lease != nullptr && lease->claim.owner == owner && !lease->is_actor() && lease->is_active && !lease->is_ended;
+  return is_theirs ? lease : nullptr;
+}
+
+// A lease that is unknown here ended with its worker while the message was under way: no error.
+void RayletCore::on_message(ProcessId from, wire::ReturnLease& message) {
+  if (Lease* lease = active_lease_of(from, message.lease)) end_lease(*lease);
+}
+
+void RayletCore::on_message(ProcessId from, wire::KillLease& message) {
+  Lease* lease = active_lease_of(from, message.lease);
+  if (lease == nullptr) return;
+  if (Worker* worker = workers_.find(lease->worker)) kill(*worker, message.reason.empty() ? "its owner asked" : message.reason);
+}
+
+void RayletCore::on_message(ProcessId from, wire::Blocked& message) {
+  Worker* worker = workers_.find(from);
+  if (worker == nullptr || worker->is_blocked == message.blocked) return;
+  Lease* lease = leases_.find(worker->lease);
+  if (lease == nullptr || lease->is_ended) return;
+  worker->is_blocked = message.blocked;
+  if (message.blocked) {
+    resources_.lend_cpus(lease->grant);
+  } else {
+    resources_.take_back_cpus(lease->grant);
+  }
+  if (!lease->is_actor()) send(lease->claim.owner, wire::LeaseBlocked{lease->id.value, message.blocked});
+  if (message.blocked) schedule();
+}
+
+void RayletCore::schedule() {
+  if (is_ending_) return;
+  while (grant_one()) {
+  }
+  assign_workers();
+  send_reclaims();
+}
+
+bool RayletCore::fits_without_leases(const wire::Resources& demand) const {
+  wire::Resources could_be_free = resources_.available();
+  for (const auto& [id, lease] : leases_.all())
+    if (!lease.is_actor()) add(could_be_free, lease.grant.amounts);
+  return is_zero(shortage(demand, could_be_free));
+}
+
+bool RayletCore::grant_one() {
+  if (queue_.size() == 0) return false;
+  // What large claims lack that have waited long: small ones no longer take it from under them. Not devices, of which another may
+  // well be free for the small one.
+  wire::Resources kept_back;
+  for (const Claim* front : queue_.fronts([this](ProcessId owner) { return leases_.held_by(owner); })) {
+    if (overlaps(front->demand(), kept_back)) continue;
+    if (std::optional<Grant> grant = resources_.acquire(front->demand())) {
+      leases_.add(queue_.pop(*front), std::move(*grant));
+      return true;
+    }
+    if (now_us_ - front->since_us < kStarvingUs || !fits_without_leases(front->demand())) continue;
+    wire::Resources missing = shortage(front->demand(), resources_.available());
+    missing.gpus = missing.gpu_memory_bytes = 0;
+    add(kept_back, missing);
+  }
+  return false;
+}
+
+void RayletCore::assign_workers() {
+  std::map<Environment, int> needed;
+  std::vector<Lease*> waiting;
+  for (auto& [id, lease] : leases_.all())
+    if (!lease.is_active && !lease.is_ended && !lease.worker) waiting.push_back(&lease);
+  for (Lease* lease : waiting) {
+    const Environment& env = lease->claim.scheduling_class.env;
+    if (lease->needs_dedicated_worker()) {
+      if (workers_.count(WorkerState::kStarting) < max_starting()) spawn(env, lease);
+      continue;
+    }
+    Worker* worker = nullptr;
+    if (!needed.contains(env))
+      worker = workers_.pick_idle(
+          env, [&](const Worker& idle) { return channels_.contains({lease->claim.owner, idle.process}); });
+    if (worker != nullptr) {
+      activate(*lease, *worker);
+    } else {
+      ++needed[env];
+    }
+  }
+  for (const auto& [env, count] : needed)
+    for (int missing = count - workers_.starting(env); missing > 0; --missing)
+      if (workers_.count(WorkerState::kStarting) < max_starting()) spawn(env, nullptr);
+}
+
+void RayletCore::activate(Lease& lease, Worker& worker) {
+  MANTA_CHECK(worker.state == WorkerState::kIdle && !lease.is_active, worker.token.value, lease.id.value);
+  worker.state = WorkerState::kBusy;
+  worker.lease = lease.id;
+  worker.since_us = now_us_;
+  lease.worker = worker.token;
+  lease.is_active = true;
+  if (lease.is_actor()) {
+    wire::StartActor start = *lease.claim.actor;
+    start.devices = lease.grant.devices.devices;
+    lease.claim.actor->arguments.clear();  // the head has them, should there be a next incarnation
+    lease.claim.actor->state.clear();
+    return send(worker.process, std::move(start));
+  }
+  const Connected connected = connect(lease.claim.owner, worker, lease.grant.devices.devices);
+  send(lease.claim.owner, wire::LeaseGranted{.request = lease.claim.request,
+                                             .lease = lease.id.value,
+                                             .worker = worker.process.value,
+                                             .worker_pid = worker.pid,
+                                             .channel = connected.channel.value,
+                                             .new_channel = connected.is_new,
+                                             .devices = lease.grant.devices.devices});
+}
+
+void RayletCore::send_reclaims() {
+  if (queue_.size() == 0) return;
+  const auto fronts = queue_.fronts([this](ProcessId owner) { return leases_.held_by(owner); });
+  for (LeaseId id : leases_.choose_reclaims(fronts, resources_.available())) {
+    Lease* lease = leases_.find(id);
+    lease->is_reclaimed = true;
+    send(lease->claim.owner, wire::ReclaimLease{id.value});
+  }
+}
+
+// The owner is done with it. A dedicated worker still holds its devices' memory until it has exited, so they stay taken until then.
+void RayletCore::end_lease(Lease& lease) {
+  Worker* worker = workers_.find(lease.worker);
+  if (worker != nullptr && worker->dedicated_to) {
+    lease.is_ended = true;
+    if (worker->state == WorkerState::kStarting) return kill(*worker, "its lease was cancelled");
+    return ask_to_leave(*worker);
+  }
+  if (worker != nullptr) {
+    worker->lease = {};
+    worker->is_blocked = false;
+    if (worker->state == WorkerState::kBusy) worker->state = WorkerState::kIdle;
+    worker->since_us = now_us_;
+  }
+  release(lease);
+  schedule();
+}
+
+void RayletCore::release(Lease& lease) {
+  resources_.release(lease.grant);
+  leases_.remove(lease.id);
+}
+
+// Their owner died. A worker may be in the middle of a task that nobody waits for, so it does not go back to the pool.
+void RayletCore::drop_leases_of(ProcessId owner) {
+  queue_.drop_leases_of(owner);
+  std::vector<LeaseId> theirs;
+  for (const auto& [id, lease] : leases_.all())
+    if (!lease.is_actor() && !lease.is_ended && lease.claim.owner == owner) theirs.push_back(id);
+  for (LeaseId id : theirs) {
+    Lease& lease = *leases_.find(id);
+    Worker* worker = workers_.find(lease.worker);
+    if (worker == nullptr) {
+      release(lease);
+      continue;
+    }
+    lease.is_ended = true;
+    kill(*worker, "the process that called it ended");
+  }
+}
+
+}  // namespace manta::raylet

@@ -1,0 +1,169 @@
+// Workers: starting, ending, and what their ends mean.
+#include "raylet/raylet_core.h"
+
+#include "common/check.h"
+
+#include <algorithm>
+
+namespace manta::raylet {
+namespace {
+
+std::string comma_separated(const std::vector<std::string>& parts) {
+  std::string text;
+  for (const std::string& part : parts) {
+    if (!text.empty()) text += ',';
+    text += part;
+  }
+  return text;
+}
+
+}  // namespace
+
+void RayletCore::prestart() {
+  for (int i = 0; i < std::min(cpu_count(), kMaxPrestart); ++i) spawn({}, nullptr);
+}
+
+Worker* RayletCore::spawn(const Environment& env, Lease* dedicated_to) {
+  const Client& driver = clients_[driver_];
+  Worker& worker = workers_.add(env, dedicated_to != nullptr ? dedicated_to->id : LeaseId{}, now_us_);
+  if (dedicated_to != nullptr) {
+    dedicated_to->worker = worker.token;
+    worker.lease = dedicated_to->id;
+  }
+  emit(Spawn{.token = worker.token,
+             .program = driver.hello.program,
+             .arguments = driver.hello.arguments,
+             .working_directory = driver.hello.working_directory,
+             .env = worker_environment(worker, dedicated_to)});
+  return &worker;
+}
+
+std::map<std::string, std::string> RayletCore::worker_environment(const Worker& worker, const Lease* dedicated_to) const {
+  std::map<std::string, std::string> env = clients_.at(driver_).hello.env;
+  for (const auto& [name, value] : worker.env) env[name] = value;
+  env["MANTA_WORKER_FD"] = std::to_string(kWorkerFd);
+  env["MANTA_SPAWN_TOKEN"] = std::to_string(worker.token.value);
+  env["MANTA_SESSION_DIR"] = settings_.session_dir;
+  if (dedicated_to == nullptr) return env;
+  std::vector<std::string> indices;
+  std::vector<std::string> visible;
+  for (int32_t index : dedicated_to->grant.devices.devices) {
+    const std::string& uuid = resources_.devices().spec(index).uuid;
+    indices.push_back(std::to_string(index));
+    visible.push_back(uuid.empty() ? std::to_string(index) : uuid);
+  }
+  env["MANTA_DEVICES"] = comma_separated(indices);
+  env["CUDA_VISIBLE_DEVICES"] = comma_separated(visible);
+  if (const int64_t limit_bytes = dedicated_to->grant.devices.memory_each_bytes; limit_bytes > 0)
+    env["MANTA_GPU_MEMORY_BYTES"] = std::to_string(limit_bytes);
+  return env;
+}
+
+void RayletCore::on(WorkerSpawned& event) {
+  if (Worker* worker = workers_.find(event.token)) worker->pid = event.pid;
+}
+
+void RayletCore::on(SpawnFailed& event) {
+  Worker* worker = workers_.find(event.token);
+  if (worker == nullptr) return;
+  const Environment env = worker->env;
+  const LeaseId lease = worker->dedicated_to;
+  workers_.remove(event.token);
+  start_failed(env, lease, event.status.message());
+  schedule();
+}
+
+void RayletCore::start_failed(const Environment& env, LeaseId dedicated_to, const std::string& reason) {
+  if (Lease* lease = leases_.find(dedicated_to)) {
+    lease->worker = {};
+    if (lease->is_ended) return release(*lease);
+  }
+  if (!workers_.note_start_failure(env)) return;
+  const Status status(Code::kUnavailable, "workers fail to start, " + std::to_string(WorkerPool::kMaxStartFailures) +
+                                              " times in a row; the last one " + reason);
+  std::vector<LeaseId> hopeless;
+  for (const auto& [id, lease] : leases_.all())
+    if (!lease.is_active && !lease.is_ended && lease.claim.scheduling_class.env == env &&
+        (!lease.worker || workers_.find(lease.worker) == nullptr))
+      hopeless.push_back(id);
+  for (LeaseId id : hopeless) {
+    Lease& lease = *leases_.find(id);
+    refuse(lease.claim, status);
+    release(lease);
+  }
+}
+
+void RayletCore::kill(Worker& worker, const std::string& reason) {
+  if (!worker.kill_reason.empty()) return;
+  worker.kill_reason = reason;
+  worker.state = WorkerState::kEnding;
+  worker.since_us = now_us_;
+  emit(KillWorker{worker.token});
+}
+
+void RayletCore::ask_to_leave(Worker& worker) {
+  if (worker.state == WorkerState::kEnding) return;
+  worker.state = WorkerState::kEnding;
+  worker.was_asked_to_leave = true;
+  worker.since_us = now_us_;
+  send(worker.process, wire::Goodbye{});
+}
+
+void RayletCore::on(WorkerExited& event) {
+  Worker* found = workers_.find(event.token);
+  if (found == nullptr) return;
+  const Worker worker = *found;
+  workers_.remove(event.token);
+  const std::string how = worker.kill_reason.empty() ? describe(event.cause) : "killed by Manta: " + worker.kill_reason;
+  if (!worker.process) {
+    if (is_ending_) return;
+    if (Lease* lease = leases_.find(worker.dedicated_to); lease != nullptr && lease->is_ended) {
+      release(*lease);  // cancelled while its worker started
+      return schedule();
+    }
+    start_failed(worker.env, worker.dedicated_to, how + " before it was ready" +
+                                                       (event.last_words.empty() ? "" : "; it said: ") + event.last_words);
+    return schedule();
+  }
+  if (Lease* lease = leases_.find(worker.lease)) {
+    if (lease->is_actor() && !lease->is_ended) report_end(*lease, worker, event);
+    release(*lease);
+  }
+  forget_client(worker.process, Status(Code::kDied, how));
+}
+
+void RayletCore::on(Tick&) {
+  for (auto& [token, worker] : workers_.all()) {
+    if (worker.state == WorkerState::kStarting && now_us_ - worker.since_us >= kStartTimeoutUs)
+      kill(worker, "it did not introduce itself in time after its start");
+    if (worker.state == WorkerState::kEnding && now_us_ - worker.since_us >= kEndTimeoutUs)
+      kill(worker, worker.was_asked_to_leave ? "it did not leave when asked" : "it closed its connection and did not exit");
+  }
+  release_idle_workers();
+}
+
+void RayletCore::release_idle_workers() {
+  int surplus = workers_.count(WorkerState::kIdle) - cpu_count();
+  for (auto& [token, worker] : workers_.all()) {
+    if (surplus <= 0) return;
+    if (worker.state != WorkerState::kIdle || now_us_ - worker.since_us < kIdleReleaseUs) continue;
+    ask_to_leave(worker);
+    --surplus;
+  }
+}
+
+std::optional<int64_t> RayletCore::next_deadline_us() const {
+  std::optional<int64_t> next;
+  const bool has_surplus = workers_.count(WorkerState::kIdle) > cpu_count();
+  for (const auto& [token, worker] : workers_.all()) {
+    if (!worker.kill_reason.empty()) continue;
+    std::optional<int64_t> due;
+    if (worker.state == WorkerState::kStarting) due = worker.since_us + kStartTimeoutUs;
+    if (worker.state == WorkerState::kEnding) due = worker.since_us + kEndTimeoutUs;
+    if (worker.state == WorkerState::kIdle && has_surplus) due = worker.since_us + kIdleReleaseUs;
+    if (due && (!next || *due < *next)) next = due;
+  }
+  return next;
+}
+
+}  // namespace manta::raylet

@@ -1,0 +1,171 @@
+#include "raylet/worker_process.h"
+
+#include "common/check.h"
+#include "wire/connection.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+extern char** environ;
+
+namespace manta::raylet {
+namespace {
+
+constexpr int kFirstSourceFd = 16;  // above every descriptor number the child gets, so that none hides another on its way
+
+Status os_error(const std::string& what, int error) { return Status(Code::kIo, what + ": " + std::strerror(error)); }
+
+Result<Fd> moved_up(const Fd& fd) {
+  Fd moved(fcntl(fd.get(), F_DUPFD_CLOEXEC, kFirstSourceFd));
+  if (!moved) return os_error("duplicating a descriptor", errno);
+  return moved;
+}
+
+struct Pipe {
+  Fd read;
+  Fd write;
+};
+
+Result<Pipe> make_pipe() {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return os_error("pipe", errno);
+  Pipe pipe{Fd(ends[0]), Fd(ends[1])};
+  fcntl(pipe.read.get(), F_SETFL, O_NONBLOCK);
+  MANTA_ASSIGN_OR_RETURN(pipe.write, moved_up(pipe.write));
+  return pipe;
+}
+
+/// The arguments of posix_spawn, freed again.
+class SpawnPlan {
+ public:
+  SpawnPlan() {
+    posix_spawn_file_actions_init(&actions);
+    posix_spawnattr_init(&attributes);
+  }
+  ~SpawnPlan() {
+    posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&attributes);
+  }
+  SpawnPlan(const SpawnPlan&) = delete;
+  SpawnPlan& operator=(const SpawnPlan&) = delete;
+
+  void set_up(const Spawn& spawn, const Fd& socket, const Fd& out, const Fd& err) {
+    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_adddup2(&actions, out.get(), 1);
+    posix_spawn_file_actions_adddup2(&actions, err.get(), 2);
+    posix_spawn_file_actions_adddup2(&actions, socket.get(), kWorkerFd);
+    if (!spawn.working_directory.empty())
+      posix_spawn_file_actions_addchdir_np(&actions, spawn.working_directory.c_str());
+    sigset_t none;
+    sigset_t all;
+    sigemptyset(&none);
+    sigfillset(&all);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setsigdefault(&attributes, &all);
+    posix_spawnattr_setpgroup(&attributes, 0);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  }
+
+  posix_spawn_file_actions_t actions{};
+  posix_spawnattr_t attributes{};
+};
+
+std::vector<std::string> merged_environment(const std::map<std::string, std::string>& over) {
+  std::vector<std::string> merged;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string_view text(*entry);
+    if (!over.contains(std::string(text.substr(0, text.find('='))))) merged.emplace_back(text);
+  }
+  for (const auto& [name, value] : over) merged.push_back(name + "=" + value);
+  return merged;
+}
+
+std::vector<char*> pointers(std::vector<std::string>& texts) {
+  std::vector<char*> out;
+  for (std::string& text : texts) out.push_back(text.data());
+  out.push_back(nullptr);
+  return out;
+}
+
+}  // namespace
+
+Fd open_pidfd(int32_t pid) { return Fd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))); }
+
+Result<WorkerProcess> start_worker(const Spawn& spawn) {
+  MANTA_ASSIGN_OR_RETURN(auto sockets, wire::Connection::make_pair());
+  MANTA_ASSIGN_OR_RETURN(const Fd child_socket, moved_up(sockets.second));
+  MANTA_ASSIGN_OR_RETURN(Pipe out, make_pipe());
+  MANTA_ASSIGN_OR_RETURN(Pipe err, make_pipe());
+  SpawnPlan plan;
+  plan.set_up(spawn, child_socket, out.write, err.write);
+  std::vector<std::string> argument_texts{spawn.program};
+  argument_texts.insert(argument_texts.end(), spawn.arguments.begin(), spawn.arguments.end());
+  std::vector<std::string> environment_texts = merged_environment(spawn.env);
+  pid_t pid = 0;
+  const int error = posix_spawn(&pid, spawn.program.c_str(), &plan.actions, &plan.attributes, pointers(argument_texts).data(),
+                                pointers(environment_texts).data());
+  if (error != 0) return os_error("starting " + spawn.program, error);
+  WorkerProcess process{.pid = pid,
+                        .pidfd = open_pidfd(pid),
+                        .socket = std::move(sockets.first),
+                        .out = std::move(out.read),
+                        .err = std::move(err.read)};
+  if (!process.pidfd) {
+    const int open_error = errno;
+    ::kill(-pid, SIGKILL);
+    waitpid(pid, nullptr, 0);
+    return os_error("pidfd_open", open_error);
+  }
+  return process;
+}
+
+void kill_group(const WorkerProcess& process) {
+  if (::kill(-process.pid, SIGKILL) != 0) ::kill(process.pid, SIGKILL);
+}
+
+ExitCause reap(const WorkerProcess& process) {
+  // Before its pid is free for others: until then the group's number is surely still ours.
+  ::kill(-process.pid, SIGKILL);
+  siginfo_t info{};
+  while (waitid(P_PID, static_cast<id_t>(process.pid), &info, WEXITED) != 0)
+    if (errno != EINTR) return {};
+  return {.by_signal = info.si_code != CLD_EXITED, .code = info.si_status, .out_of_memory = false};
+}
+
+OomWatch::OomWatch() {
+  std::ifstream groups("/proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);) {
+    const size_t path_at = line.rfind(':') + 1;
+    const std::string path = line.substr(path_at);
+    const bool is_v2 = line.starts_with("0::");
+    const std::string file = is_v2 ? "/sys/fs/cgroup" + path + "/memory.events" : "/sys/fs/cgroup/memory" + path + "/memory.oom_control";
+    if ((is_v2 || line.find(":memory:") != std::string::npos) && std::filesystem::exists(file)) path_ = file;
+  }
+  key_ = "oom_kill";
+  if (path_.empty()) path_ = "/proc/vmstat";
+  last_ = count();
+}
+
+int64_t OomWatch::count() const {
+  std::ifstream file(path_);
+  for (std::string key, value; file >> key >> value;)
+    if (key == key_) return std::stoll(value);
+  return 0;
+}
+
+bool OomWatch::has_moved() {
+  const int64_t now = count();
+  return now != std::exchange(last_, now);
+}
+
+}  // namespace manta::raylet
