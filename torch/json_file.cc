@@ -93,44 +93,44 @@ bool JsonObject::has(const char* key) const {
 }
 
 Result<const nlohmann::json*> JsonObject::find(const char* key) const {
-  if (!has(key)) return error(quoted(key) + " is missing");
+  if (!has(key)) return error(in_quotes(key) + " is missing");
   return &*value_.find(key);
 }
 
 Result<int64_t> JsonObject::integer(const char* key, int64_t low, int64_t high) const {
   MANTA_ASSIGN_OR_RETURN(const nlohmann::json* found, find(key));
   const bool too_large = found->is_number_unsigned() && found->get<uint64_t>() > static_cast<uint64_t>(INT64_MAX);
-  if (!found->is_number_integer() || too_large) return error(quoted(key) + " is no integer in range");
+  if (!found->is_number_integer() || too_large) return error(in_quotes(key) + " is no integer in range");
   const auto value = found->get<int64_t>();
   if (value < low || value > high)
-    return error(quoted(key) + " is " + std::to_string(value) + ", not between " + std::to_string(low) + " and " +
+    return error(in_quotes(key) + " is " + std::to_string(value) + ", not between " + std::to_string(low) + " and " +
                  std::to_string(high));
   return value;
 }
 
 Result<double> JsonObject::number(const char* key, double low, double high) const {
   MANTA_ASSIGN_OR_RETURN(const nlohmann::json* found, find(key));
-  if (!found->is_number()) return error(quoted(key) + " is no number");
+  if (!found->is_number()) return error(in_quotes(key) + " is no number");
   const auto value = found->get<double>();
-  if (!std::isfinite(value) || value < low || value > high) return error(quoted(key) + " is out of range");
+  if (!std::isfinite(value) || value < low || value > high) return error(in_quotes(key) + " is out of range");
   return value;
 }
 
 Result<std::string> JsonObject::string(const char* key) const {
   MANTA_ASSIGN_OR_RETURN(const nlohmann::json* found, find(key));
-  if (!found->is_string()) return error(quoted(key) + " is no string");
+  if (!found->is_string()) return error(in_quotes(key) + " is no string");
   return found->get<std::string>();
 }
 
 Result<bool> JsonObject::boolean(const char* key) const {
   MANTA_ASSIGN_OR_RETURN(const nlohmann::json* found, find(key));
-  if (!found->is_boolean()) return error(quoted(key) + " is neither true nor false");
+  if (!found->is_boolean()) return error(in_quotes(key) + " is neither true nor false");
   return found->get<bool>();
 }
 
 Result<JsonObject> JsonObject::object(const char* key) const {
   MANTA_ASSIGN_OR_RETURN(const nlohmann::json* found, find(key));
-  if (!found->is_object()) return error(quoted(key) + " is no object");
+  if (!found->is_object()) return error(in_quotes(key) + " is no object");
   return JsonObject(*found, source_ + ": " + key);
 }
 

@@ -17,7 +17,7 @@ namespace manta::models {
 inline constexpr size_t kMaxJsonBytes = size_t{64} << 20;
 
 /// 'text', as errors show names.
-inline std::string quoted(std::string_view text) { return std::string(1, '\'').append(text).append("'"); }
+inline std::string in_quotes(std::string_view text) { return std::string(1, '\'').append(text).append("'"); }
 
 /// The whole file. kNotFound when there is none, kInvalid over `max_bytes`, kIo when it cannot be read.
 Result<std::string> read_file(const std::filesystem::path& path, size_t max_bytes = kMaxJsonBytes);

@@ -22,7 +22,7 @@ struct Parts {
 // --- tokenizer.json ---
 
 Status expect_type(const JsonObject& parent, const char* key, std::string_view wanted) {
-  if (!parent.has(key)) return parent.error(quoted(key) + " is missing; only " + std::string(wanted) + " is supported");
+  if (!parent.has(key)) return parent.error(in_quotes(key) + " is missing; only " + std::string(wanted) + " is supported");
   MANTA_ASSIGN_OR_RETURN(const JsonObject part, parent.object(key));
   MANTA_ASSIGN_OR_RETURN(const std::string type, part.string("type"));
   if (type == wanted) return {};
@@ -104,7 +104,7 @@ Status read_template(const JsonObject& processor, WordPieceRules& rules) {
 Status read_pair(const JsonObject& processor, const char* key, std::vector<int32_t>& ids) {
   const json pair = processor.json().value(key, json());
   if (!pair.is_array() || pair.size() != 2 || !pair[1].is_number_unsigned() || pair[1].get<uint64_t>() > kMaxTokenId)
-    return processor.error(quoted(key) + " is no token with its id");
+    return processor.error(in_quotes(key) + " is no token with its id");
   ids = {pair[1].get<int32_t>()};
   return {};
 }
