@@ -1,5 +1,7 @@
 #include "gpu/discover.h"
 
+#include <algorithm>
+
 #include "gpu/cpu_device.h"
 #include "gpu/cuda_device.h"
 #include "gpu/cuda_library.h"
@@ -34,6 +36,7 @@ std::vector<DeviceInfo> discover_devices(std::string* why_none) {
 
 std::vector<DeviceInfo> logical_devices(int count, uint64_t memory_bytes) {
   std::vector<DeviceInfo> devices;
+  devices.reserve(static_cast<size_t>(std::max(count, 0)));
   for (int i = 0; i < count; ++i) {
     devices.push_back({.uuid = "logical-" + std::to_string(i),
                        .name = "logical GPU",
