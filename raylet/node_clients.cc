@@ -42,8 +42,7 @@ Result<ClientMessage> decode_client_message(const wire::Frame& frame) {
 Result<NodeServer::ClientKey> NodeServer::add_client(Fd socket, WorkerToken token) {
   const ClientKey key = next_client_++;
   const int fd = socket.get();
-  Client client{.connection = std::make_unique<wire::Connection>(std::move(socket)), .process = {}, .token = token, .bell = {},
-                .hazard_page = {}};
+  Client client{.connection = std::make_unique<wire::Connection>(std::move(socket)), .process = {}, .token = token, .bell = {}};
   MANTA_ASSIGN_OR_RETURN(client.registration,
                          loop_->add(fd, EPOLLIN, [this, key](uint32_t events) { on_client_ready(key, events); }));
   clients_.emplace(key, std::move(client));
@@ -74,6 +73,10 @@ void NodeServer::on_frame(ClientKey key, wire::Frame& frame) {
 }
 
 Status NodeServer::on_message(Client& client, wire::Frame& frame) {
+  if (client.role != wire::Role::kObserver) {
+    MANTA_ASSIGN_OR_RETURN(const bool was_for_store, store_->handle(client.process, frame));
+    if (was_for_store) return {};
+  }
   MANTA_ASSIGN_OR_RETURN(ClientMessage message, decode_client_message(frame));
   step(FromClient{client.process, std::move(message)});
   return {};
@@ -86,7 +89,8 @@ Status NodeServer::check_hello(const Client& client, const wire::Hello& hello, s
                                       std::to_string(hello.protocol) + ": they come from different versions of Manta");
   if (hello.process == 0 || by_process_.contains(ProcessId{hello.process}))
     return Status(Code::kInvalid, "the process id is none, or taken");
-  if (role != wire::Role::kObserver && descriptors == 0) return Status(Code::kInvalid, "its Hello came without a bell");
+  if (role != wire::Role::kObserver && descriptors != 2)
+    return Status(Code::kInvalid, "its Hello came without its bell and its hazard page");
   const bool is_worker = role == wire::Role::kWorker;
   if (is_worker != static_cast<bool>(client.token) || (is_worker && client.token.value != hello.spawn_token))
     return Status(Code::kInvalid, "this socket is not for a process of that role");
@@ -103,11 +107,14 @@ void NodeServer::on_hello(ClientKey key, wire::Frame& frame) {
   if (!hello.ok()) return refuse_client(key, hello.status());
   Client& client = clients_.at(key);
   if (Status status = check_hello(client, *hello, frame.descriptors.size()); !status.ok()) return refuse_client(key, status);
-  client.process = ProcessId{hello->process};
+  const ProcessId process{hello->process};
   client.role = static_cast<wire::Role>(hello->role);
-  if (!frame.descriptors.empty()) client.bell = std::move(frame.descriptors[0]);
-  if (frame.descriptors.size() > 1) client.hazard_page = std::move(frame.descriptors[1]);
-  by_process_[client.process] = key;
+  if (client.role != wire::Role::kObserver) {
+    if (Status status = join_store(process, hello->pid, frame.descriptors); !status.ok()) return refuse_client(key, status);
+    client.bell = std::move(frame.descriptors[0]);
+  }
+  client.process = process;
+  by_process_[process] = key;
   if (client.role == wire::Role::kDriver && !driver_) {
     driver_ = client.process;
     driver_build_id_ = hello->build_id;
@@ -126,15 +133,45 @@ void NodeServer::drop_client(ClientKey key, const Status& reason) {
   if (it == clients_.end()) return;
   const ProcessId process = it->second.process;
   const WorkerToken token = it->second.token;
-  loop_->remove(it->second.registration);
-  clients_.erase(it);
-  if (process) {
-    by_process_.erase(process);
-    return step(ClientGone{process, reason});
-  }
+  erase_client(key);
+  if (process) return step(ClientGone{process, reason});
   // Never introduced: a worker is killed (its exit is its report), a driver ends the node.
   if (const auto worker = workers_.find(token); worker != workers_.end()) return kill_group(worker->second.process);
   if (!token && !driver_) ending_ = EndNode{};
+}
+
+void NodeServer::erase_client(ClientKey key) {
+  const auto it = clients_.find(key);
+  if (it == clients_.end()) return;
+  const ProcessId process = it->second.process;
+  loop_->remove(it->second.registration);
+  clients_.erase(it);
+  if (!process) return;
+  by_process_.erase(process);
+  store_->client_gone(process);
+}
+
+Status NodeServer::join_store(ProcessId process, int32_t pid, std::vector<Fd>& descriptors) {
+  return store_->client_joined(process, pid, std::move(descriptors[1]),
+                               [this, process](wire::Type type, std::string_view body, const std::vector<int>& fds) {
+                                 return send_for_store(process, type, body, fds);
+                               });
+}
+
+Status NodeServer::send_for_store(ProcessId process, wire::Type type, std::string_view body, const std::vector<int>& fds) {
+  Client* client = find_client(process);
+  if (client == nullptr) return Status(Code::kUnavailable, "the client is gone");
+  Status status = client->connection->send_frame(type, body, fds);
+  // Not dropped at once: the store is in the middle of a step.
+  if (!status.ok() && status.code() != Code::kUnavailable) overflowing_.push_back(process);
+  watch_writes(*client);
+  return status;
+}
+
+void NodeServer::drop_overflowing() {
+  for (ProcessId process : std::exchange(overflowing_, {}))
+    if (const auto it = by_process_.find(process); it != by_process_.end())
+      drop_client(it->second, Status(Code::kFull, "it does not read its messages"));
 }
 
 NodeServer::Client* NodeServer::find_client(ProcessId process) {

@@ -60,11 +60,21 @@ std::vector<int> NodeServer::channel_descriptors(ChannelId channel, ProcessId wo
   return {file->second.get(), host->bell.get()};
 }
 
+void NodeServer::add_store_state(wire::NodeState& state) const {
+  const object_store::StoreStats stats = store_->stats();
+  state.store_capacity_bytes = stats.capacity_bytes;
+  state.store_granted_bytes = stats.granted_bytes;
+  state.store_objects = stats.objects;
+  state.store_object_bytes = stats.object_bytes;
+}
+
 void NodeServer::carry_out(Send& effect) {
   std::visit(
       [&]<typename Message>(Message& message) {
         std::vector<int> fds;
         ChannelId channel;
+        if constexpr (std::is_same_v<Message, wire::Welcome>) fds = {store_->table_fd().get()};
+        if constexpr (std::is_same_v<Message, wire::NodeState>) add_store_state(message);
         if constexpr (requires { message.new_channel; }) {
           if (message.new_channel) {
             channel = ChannelId{message.channel};
@@ -147,11 +157,7 @@ void NodeServer::on_worker_ended(WorkerToken token) {
   const ClientKey client_key = worker.client;
   // What it sent before it ended still counts.
   if (clients_.contains(client_key)) on_client_ready(client_key, EPOLLIN);
-  if (const auto client = clients_.find(client_key); client != clients_.end()) {
-    by_process_.erase(client->second.process);
-    loop_->remove(client->second.registration);
-    clients_.erase(client);
-  }
+  erase_client(client_key);
   workers_.erase(token);
   step(WorkerExited{token, cause, std::move(last_words)});
 }

@@ -11,9 +11,9 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <limits>
 #include <random>
 
 namespace manta::raylet {
@@ -51,6 +51,7 @@ Result<std::unique_ptr<NodeServer>> NodeServer::start(NodeOptions options, wire:
 Status NodeServer::set_up() {
   raise_descriptor_limit();
   if (mkdir(options_.session_dir.c_str(), 0700) != 0 && errno != EEXIST) return os_error("making " + options_.session_dir);
+  MANTA_ASSIGN_OR_RETURN(store_, object_store::StoreServer::create({.capacity_bytes = options_.store_bytes}));
   core_ = std::make_unique<RayletCore>(CoreSettings{.node = NodeId{random_id()},
                                                     .capacity = options_.capacity,
                                                     .session_dir = options_.session_dir,
@@ -95,19 +96,29 @@ Status NodeServer::watch_driver(ClientKey key) {
 }
 
 int64_t NodeServer::now_us() {
-  return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::microseconds>(Clock::real().now().time_since_epoch()).count();
 }
 
 int NodeServer::wait_ms() const {
-  const std::optional<int64_t> deadline_us = core_->next_deadline_us();
-  if (!deadline_us) return -1;
-  return static_cast<int>(std::clamp<int64_t>((*deadline_us - now_us() + 999) / 1000, 0, 60'000));
+  constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+  int64_t deadline_us = core_->next_deadline_us().value_or(kNever);
+  if (const std::optional<Time> due = store_->next_deadline())
+    deadline_us = std::min(deadline_us,
+                           std::chrono::ceil<std::chrono::microseconds>(due->time_since_epoch()).count());
+  if (deadline_us == kNever) return -1;
+  return static_cast<int>(std::clamp<int64_t>((deadline_us - now_us() + 999) / 1000, 0, 60'000));
+}
+
+void NodeServer::run_due() {
+  if (const auto deadline_us = core_->next_deadline_us(); deadline_us && *deadline_us <= now_us()) step(Tick{});
+  if (const auto due = store_->next_deadline(); due && *due <= Clock::real().now()) store_->tick();
+  drop_overflowing();
 }
 
 void NodeServer::run() {
   while (!ending_) {
     loop_->run_once(wait_ms());
-    if (const auto deadline_us = core_->next_deadline_us(); deadline_us && *deadline_us <= now_us()) step(Tick{});
+    run_due();
   }
   end();
 }

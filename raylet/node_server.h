@@ -9,7 +9,9 @@
 //                    |    RayletCore (pure)      HeadLink <--> head
 #pragma once
 
+#include "common/clock.h"
 #include "common/fd.h"
+#include "object_store/store_server.h"
 #include "raylet/event_loop.h"
 #include "raylet/log_file.h"
 #include "raylet/log_stream.h"
@@ -55,7 +57,6 @@ class NodeServer {
     WorkerToken token;    ///< Of a worker's inherited socket.
     wire::Role role{};
     Fd bell;
-    Fd hazard_page;
   };
   using ClientKey = uint64_t;
 
@@ -78,6 +79,7 @@ class NodeServer {
   Status watch_signals();
   Status watch_driver(ClientKey client);
   [[nodiscard]] static int64_t now_us();
+  void run_due();
   [[nodiscard]] int wait_ms() const;
 
   // Clients.
@@ -93,6 +95,11 @@ class NodeServer {
   template <typename Message>
   void send_to(ProcessId process, const Message& message, const std::vector<int>& fds = {});
   void watch_writes(Client& client);
+  Status join_store(ProcessId process, int32_t pid, std::vector<Fd>& descriptors);
+  Status send_for_store(ProcessId process, wire::Type type, std::string_view body, const std::vector<int>& fds);
+  void drop_overflowing();
+  /// Forgets all that the I/O knows of it, the store included; the core is told by the caller.
+  void erase_client(ClientKey key);
 
   // Events and effects.
   void step(Event event);
@@ -106,6 +113,7 @@ class NodeServer {
   void carry_out(TellHead& effect);
   void carry_out(RemovePath& effect);
   void carry_out(EndNode& effect);
+  void add_store_state(wire::NodeState& state) const;
   [[nodiscard]] std::vector<int> channel_descriptors(ChannelId channel, ProcessId worker);
 
   // Workers.
@@ -122,6 +130,7 @@ class NodeServer {
   wire::HeadLink& head_;
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<RayletCore> core_;
+  std::unique_ptr<object_store::StoreServer> store_;
   OomWatch oom_;
 
   std::unordered_map<ClientKey, Client> clients_;
@@ -134,6 +143,7 @@ class NodeServer {
   std::unordered_map<WorkerToken, RunningWorker> workers_;
   std::unordered_map<ChannelId, Fd> new_channels_;  // from Connect to the Send that takes it along
   Fd signals_;
+  std::vector<ProcessId> overflowing_;  // clients that do not read what the store sends them
   std::deque<Event> events_;  // that came up while effects were carried out; at most a few per effect
   bool is_stepping_ = false;
   int log_batches_behind_ = 0;  // sent while the driver's outbox was not empty

@@ -130,15 +130,17 @@ Result<WorkerProcess> start_worker(const Spawn& spawn) {
 }
 
 void kill_group(const WorkerProcess& process) {
+  if (process.pid <= 0) return;  // reaped: the number may be another's now
   if (::kill(-process.pid, SIGKILL) != 0) ::kill(process.pid, SIGKILL);
 }
 
-ExitCause reap(const WorkerProcess& process) {
+ExitCause reap(WorkerProcess& process) {
   // Before its pid is free for others: until then the group's number is surely still ours.
   ::kill(-process.pid, SIGKILL);
   siginfo_t info{};
   while (waitid(P_PID, static_cast<id_t>(process.pid), &info, WEXITED) != 0)
-    if (errno != EINTR) return {};
+    if (errno != EINTR) break;
+  process.pid = 0;
   return {.by_signal = info.si_code != CLD_EXITED, .code = info.si_status, .out_of_memory = false};
 }
 

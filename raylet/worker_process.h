@@ -30,7 +30,7 @@ Result<WorkerProcess> start_worker(const Spawn& spawn);
 void kill_group(const WorkerProcess& process);
 
 /// How it ended, after its pidfd became readable; kills what is left of its group, then frees its pid.
-ExitCause reap(const WorkerProcess& process);
+ExitCause reap(WorkerProcess& process);
 
 /// The kernel's counters of processes killed for want of memory: of this process's cgroup where there is one, else the machine's.
 class OomWatch {

@@ -1,5 +1,6 @@
 // A worker for the raylet's tests: speaks the control protocol and runs no tasks. What it does is told by its first argument, then by
 // Relay messages from the test ("exit 3", "print text", "block", "unblock", "flood 1000", "hang up").
+#include "object_store/hazard_page.h"
 #include "wire/channel.h"
 #include "wire/connection.h"
 
@@ -64,13 +65,14 @@ void start_actor(wire::Connection& connection, const wire::StartActor& start) {
 [[noreturn]] void serve(bool stays) {
   wire::Connection connection(Fd(std::atoi(std::getenv("MANTA_WORKER_FD"))));
   const Result<wire::Bell> bell = wire::Bell::create();
+  const Result<object_store::HazardPage> hazards = object_store::HazardPage::create();
   wire::Hello hello;
   hello.build_id = "test";
   hello.process = 1'000'000 + static_cast<uint64_t>(getpid());
   hello.pid = getpid();
   hello.role = static_cast<uint8_t>(wire::Role::kWorker);
   hello.spawn_token = std::strtoull(std::getenv("MANTA_SPAWN_TOKEN"), nullptr, 10);
-  must(connection.send(hello, {bell->fd().get()}));
+  must(connection.send(hello, {bell->fd().get(), hazards->fd().get()}));
   while (true) {
     const Result<wire::Frame> frame = connection.receive_one(60s);
     if (!frame.ok()) _exit(98);

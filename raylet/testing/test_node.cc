@@ -1,6 +1,6 @@
 #include "raylet/testing/test_node.h"
 
-#include "common/shared_memory.h"
+#include "object_store/hazard_page.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -70,9 +70,12 @@ wire::Welcome TestNode::join(const std::string& mode) {
   hello.program = MANTA_FAKE_WORKER;
   hello.arguments = {mode};
   hello.job_name = "test";
-  const Fd hazards = create_shared_memory("test-hazards", 4096).value();
-  send(hello, {bell_.fd().get(), hazards.get()});
-  return expect<wire::Welcome>();
+  const auto hazards = object_store::HazardPage::create().value();
+  send(hello, {bell_.fd().get(), hazards.fd().get()});
+  wire::Frame frame;
+  auto welcome = expect<wire::Welcome>(&frame);
+  EXPECT_EQ(frame.descriptors.size(), 1u);  // the object table
+  return welcome;
 }
 
 wire::Frame TestNode::next(wire::Type type) {
