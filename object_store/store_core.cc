@@ -25,9 +25,7 @@ uint32_t StoreCore::slots_for(uint64_t capacity_bytes) {
   return static_cast<uint32_t>(std::min<uint64_t>(slots, uint64_t{1} << 27));
 }
 
-StoreCore::StoreCore(const Options& options) : options_(options), slots_(options.slots) {
-  for (uint32_t slot = options.slots; slot > 0; --slot) free_slots_.push_back(slot - 1);
-}
+StoreCore::StoreCore(const Options& options) : options_(options) {}
 
 StoreCore::Effects StoreCore::step(const Event& event, Time now) {
   now_ = now;
@@ -180,16 +178,24 @@ bool StoreCore::make_room(uint64_t bytes) {
 }
 
 std::optional<std::vector<uint32_t>> StoreCore::take_slots(uint64_t count, SegmentId segment) {
-  if (count > free_slots_.size()) return std::nullopt;
-  std::vector<uint32_t> taken(free_slots_.end() - static_cast<ptrdiff_t>(count), free_slots_.end());
-  free_slots_.resize(free_slots_.size() - count);
-  for (uint32_t slot : taken) slots_[slot].segment = segment;
+  if (count > free_slots_.size() + (options_.slots - slots_.size())) return std::nullopt;
+  std::vector<uint32_t> taken;
+  taken.reserve(count);
+  while (taken.size() < count) {
+    if (free_slots_.empty()) {
+      free_slots_.push_back(static_cast<uint32_t>(slots_.size()));
+      slots_.emplace_back();
+    }
+    taken.push_back(free_slots_.back());
+    free_slots_.pop_back();
+    slots_[taken.back()].segment = segment;
+  }
   return taken;
 }
 
 void StoreCore::release_slot(uint32_t slot) {
   slots_[slot].segment = {};
-  slots_[slot].early_free.reset();
+  early_frees_.erase(slot);
   free_slots_.push_back(slot);
 }
 
@@ -231,7 +237,7 @@ void StoreCore::make_warm(SegmentId id) {
   segment.phase = Phase::kWarm;
   segment.idle_since = now_;
   warm_bytes_ += segment.held_bytes;
-  for (uint32_t slot : segment.slots) slots_[slot].early_free.reset();
+  for (uint32_t slot : segment.slots) early_frees_.erase(slot);
 }
 
 void StoreCore::retire(SegmentId id) {
@@ -289,8 +295,9 @@ void StoreCore::on(const Seal& event) {
   ++objects_;
   object_bytes_ += at.size_bytes;
   // The owner is told over another connection, so its Free may be read first; or it may have ended.
-  bool freed = slot.early_free == owner || gone_.contains(owner.value);
-  slot.early_free.reset();
+  auto early = early_frees_.find(at.slot);
+  bool freed = gone_.contains(owner.value) || (early != early_frees_.end() && early->second == owner);
+  early_frees_.erase(at.slot);
   if (freed) {
     to_limbo({at.segment}, at.offset, object);
     request_scan();
@@ -310,7 +317,7 @@ bool StoreCore::free_one(ProcessId process, const wire::ObjectLocation& object) 
   Segment& segment = segments_.at(object.segment);
   if (!slot.occupied) {  // its Sealed is still on the way
     if (segment.phase != Phase::kGranted) return false;
-    slot.early_free = process;
+    early_frees_[object.slot] = process;
     return true;
   }
   auto found = segment.objects.find(object.offset);
@@ -333,7 +340,7 @@ void StoreCore::to_limbo(SegmentId id, uint64_t offset, Object& object) {
 void StoreCore::bump(uint32_t slot) {
   uint32_t& generation = slots_[slot].generation;
   generation = generation == ~uint32_t{0} ? 1 : generation + 1;
-  slots_[slot].early_free.reset();
+  early_frees_.erase(slot);
   effects_.emplace_back(SetGeneration{slot, generation});
 }
 

@@ -42,7 +42,7 @@ inline constexpr uint64_t kFirstSegmentBytes = uint64_t{16} << 20;   ///< A prod
 inline constexpr uint64_t kSegmentBytes = uint64_t{64} << 20;
 inline constexpr uint64_t kDedicatedBytes = uint64_t{8} << 20;       ///< Objects above this get a segment of their own.
 inline constexpr uint64_t kSegmentGrainBytes = uint64_t{2} << 20;
-inline constexpr uint64_t kSlotBytes = uint64_t{64} << 10;           ///< One slot for so much of a standard segment.
+inline constexpr uint64_t kSlotBytes = uint64_t{32} << 10;           ///< One slot for so much of a standard segment.
 inline constexpr uint64_t kAlignment = 64;
 inline constexpr uint64_t kPageBytes = 4096;
 
@@ -124,8 +124,7 @@ class StoreCore {
   struct Slot {
     uint32_t generation = 1;
     SegmentId segment;       // 0: free
-    bool occupied = false;   // an object in `segment` has it, live or limbo
-    std::optional<ProcessId> early_free;  // freed by this process before its Sealed was read
+    bool occupied = false;  // an object in `segment` has it, live or limbo
   };
   struct Client {
     int pid = 0;
@@ -174,8 +173,9 @@ class StoreCore {
   Effects effects_;
   std::unordered_map<uint64_t, Segment> segments_;
   std::unordered_map<uint64_t, Client> clients_;
-  std::vector<Slot> slots_;
+  std::vector<Slot> slots_;          // as many as were ever taken
   std::vector<uint32_t> free_slots_;
+  std::unordered_map<uint32_t, ProcessId> early_frees_;  // slot -> who freed it before its Sealed was read
   std::deque<Waiting> waiting_;
   std::set<std::pair<uint64_t, uint64_t>> limbo_;  // segment, offset
   std::set<uint64_t> quarantine_;                  // segments

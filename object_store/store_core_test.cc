@@ -137,7 +137,7 @@ TEST(StoreCore, FirstSegmentIsSmallLaterOnesLarger) {
   world.request(1, 2, 100'000);
   world.request(1, 3, 70 * kMiB, 0, true);
   EXPECT_EQ(world.grants.at(world.answered.at(1)).size_bytes, 16 * kMiB);
-  EXPECT_EQ(world.grants.at(world.answered.at(1)).slots.size(), 256u);
+  EXPECT_EQ(world.grants.at(world.answered.at(1)).slots.size(), 512u);
   EXPECT_EQ(world.grants.at(world.answered.at(2)).size_bytes, 64 * kMiB);
   EXPECT_EQ(world.grants.at(world.answered.at(3)).size_bytes, 70 * kMiB);
   EXPECT_EQ(world.grants.at(world.answered.at(3)).slots.size(), 1u);
