@@ -22,14 +22,13 @@ constexpr auto kGrace = std::chrono::seconds(2);  // past the deadline, for the 
 
 /// Takes the pages now, so that a machine without memory is an error here and never a signal at a write.
 Status populate(const Mapping& mapping, const Fd& fd, uint64_t from, uint64_t to) {
+  (void)::madvise(mapping.data() + from, to - from, MADV_HUGEPAGE);  // where the machine allows it for shared memory
   if (::madvise(mapping.data() + from, to - from, MADV_POPULATE_WRITE) == 0) return {};
   int error = errno;
   if (error == EINVAL) error = ::posix_fallocate(fd.get(), static_cast<off_t>(from), static_cast<off_t>(to - from));  // before Linux 5.14
   if (error == 0) return {};
   return Status(Code::kIo, "the machine has no memory for " + std::to_string(to - from) + " bytes of the object store: " + std::strerror(error));
 }
-
-void protect(const Mapping& mapping, int protection) { (void)::mprotect(mapping.data(), mapping.size_bytes(), protection); }
 
 }  // namespace
 
@@ -212,8 +211,7 @@ std::vector<uint64_t> ProducerSide::take_surplus() {
 }
 
 void ProducerSide::keep(std::unique_ptr<Segment> segment) {
-  protect(*segment->mapping, PROT_READ);
-  kept_[segment->id] = std::move(segment->mapping);
+  kept_[segment->id] = {std::move(segment->mapping), segment->backed_bytes};
 }
 
 void ProducerSide::give_back(const std::vector<uint64_t>& segments) {
@@ -228,10 +226,11 @@ void ProducerSide::on_granted(wire::SegmentGranted message, Fd fd) {
   if (message.slots.empty() || message.slots.size() != message.generations.size()) status = Status(Code::kInvalid, "a grant without slots");
   std::unique_lock lock(mutex_);
   std::shared_ptr<Mapping> mapping;
-  if (auto kept = kept_.find(message.segment); kept != kept_.end() && kept->second->size_bytes() == message.size_bytes) {
-    mapping = std::move(kept->second);
+  uint64_t backed_bytes = 0;
+  if (auto kept = kept_.find(message.segment); kept != kept_.end() && kept->second.mapping->size_bytes() == message.size_bytes) {
+    mapping = std::move(kept->second.mapping);
+    backed_bytes = kept->second.backed_bytes;  // its pages were not given back: the raylet would have retired it
     kept_.erase(kept);
-    protect(*mapping, PROT_READ | PROT_WRITE);
   } else if (status.ok()) {
     lock.unlock();
     Result<Mapping> mapped = Mapping::map(fd, message.size_bytes, Mapping::Access::kReadWrite);
@@ -247,6 +246,7 @@ void ProducerSide::on_granted(wire::SegmentGranted message, Fd fd) {
     std::vector<Slot> slots;
     for (size_t i = message.slots.size(); i > 0; --i) slots.push_back({message.slots[i - 1], message.generations[i - 1]});
     auto segment = std::make_unique<Segment>(message.segment, std::move(fd), std::move(mapping), std::move(slots));
+    segment->backed_bytes = backed_bytes;
     if (!waiting->second.dedicated) {
       standard_.emplace(message.segment, std::move(segment));
     } else if (!waiting->second.abandoned) {
@@ -302,7 +302,7 @@ void ProducerSide::disconnected(const Status& cause) {
 std::shared_ptr<Mapping> ProducerSide::mapping_of(uint64_t segment) const {
   std::lock_guard lock(mutex_);
   if (auto found = standard_.find(segment); found != standard_.end()) return found->second->mapping;
-  if (auto found = kept_.find(segment); found != kept_.end()) return found->second;
+  if (auto found = kept_.find(segment); found != kept_.end()) return found->second.mapping;
   return nullptr;
 }
 

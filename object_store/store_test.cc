@@ -6,9 +6,7 @@
 
 #include <array>
 #include <csignal>
-#include <cstdio>
 #include <cstring>
-#include <fstream>
 #include <new>
 #include <random>
 
@@ -106,24 +104,6 @@ TEST(Store, TheKernelRefusesToWriteThroughAReader) {
   EXPECT_NE(::ftruncate(file.get(), 4096), 0);
   char byte = 0;
   EXPECT_EQ(::write(read_only.get(), &byte, 1), -1);
-}
-
-TEST(Store, ADedicatedObjectIsReadOnlyForItsProducerToo) {
-  TestNode node(64 * kMiB);
-  node.start();
-  auto client = node.client(1);
-  wire::ObjectLocation at = put(*client, 9 * kMiB, 7, 1, 1);
-  PinnedBytes mine = (*client)->pin(at).value();
-  EXPECT_TRUE(is_filled(mine, 9 * kMiB, 7));
-  std::ifstream maps("/proc/self/maps");
-  std::string line, rights;
-  while (std::getline(maps, line)) {
-    uintptr_t from = 0, to = 0;
-    char flags[5] = {};
-    auto address = reinterpret_cast<uintptr_t>(mine.data());
-    if (std::sscanf(line.c_str(), "%lx-%lx %4s", &from, &to, flags) == 3 && from <= address && address < to) rights = flags;
-  }
-  EXPECT_EQ(rights, "r--s");
 }
 
 TEST(Store, OwnObjectsAreReadWithoutAnyMessage) {
