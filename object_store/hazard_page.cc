@@ -32,7 +32,7 @@ void HazardPage::set(uint32_t index, uint64_t key) {
     return;
   }
   if (page->used.load(std::memory_order_relaxed) <= index) page->used.store(index + 1, std::memory_order_relaxed);
-  page->keys[index].exchange(key, std::memory_order_seq_cst);  // a full fence too: what is loaded next is ordered after it
+  page->keys[index].exchange(key, std::memory_order_seq_cst);
 }
 
 Result<Hazards> Hazards::open(const Fd& fd) {

@@ -27,7 +27,7 @@ Result<ObjectTable> ObjectTable::create(uint32_t slots) {
 }
 
 void ObjectTable::set(uint32_t slot, uint32_t generation) {
-  reinterpret_cast<std::atomic<uint32_t>*>(mapping_.data())[slot].store(generation, std::memory_order_release);
+  reinterpret_cast<std::atomic<uint32_t>*>(mapping_.data())[slot].store(generation, std::memory_order_seq_cst);
 }
 
 Result<ObjectTableView> ObjectTableView::open(const Fd& fd) {

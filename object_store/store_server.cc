@@ -74,8 +74,6 @@ Status StoreServer::State::step(const StoreCore::Event& event, ProcessId process
 }
 
 std::vector<uint64_t> StoreServer::State::pins() const {
-  // Orders the new generations, stored before, with the pins that are looked at now (see hazard_page.h).
-  std::atomic_thread_fence(std::memory_order_seq_cst);
   std::vector<uint64_t> keys;
   for (const auto& [process, client] : clients) client.hazards.collect(keys);
   return keys;
