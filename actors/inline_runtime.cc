@@ -221,14 +221,23 @@ Handle InlineRuntime::handle_for(const ObjectId& id) {
 
 void InlineRuntime::note_exported(ObjectEntry& entry) {
   const std::lock_guard lock(mutex_);
+  if (entry.exported.exchange(true)) return;
   exported_[entry.id] = &entry;
+}
+
+void InlineRuntime::release_exported(ObjectEntry* entry) noexcept {
+  {
+    const std::lock_guard lock(mutex_);
+    if (entry->refs.fetch_sub(1) != 1) return;
+    exported_.erase(entry->id);
+  }
+  forget(entry);
 }
 
 void InlineRuntime::forget(ObjectEntry* entry) noexcept {
   std::vector<Handle> items;
   {
     const std::lock_guard lock(mutex_);
-    exported_.erase(entry->id);
     if (const auto at = streams_.find(entry); at != streams_.end()) {
       items = std::move(at->second);
       streams_.erase(at);
@@ -248,6 +257,10 @@ size_t InlineRuntime::await_some(std::span<ObjectEntry* const> entries, size_t, 
   size_t ready = 0;
   for (const ObjectEntry* entry : entries) ready += entry->is_ready() ? 1 : 0;
   return ready;
+}
+
+void InlineRuntime::idle_until(const std::function<bool()>& done) {
+  if (!done()) throw Error(Status(Code::kInvalid, "inline mode: a coroutine waits for a value that nothing will make"));
 }
 
 void InlineRuntime::on_ready(const Handle& handle, void (*ready)(void*), void* context) {

@@ -37,10 +37,12 @@ class InlineRuntime final : public Runtime {
   detail::Handle failed(const Status& status) override;
   detail::Handle handle_for(const ObjectId& id) override;
   void note_exported(detail::ObjectEntry& entry) override;
+  void release_exported(detail::ObjectEntry* entry) noexcept override;
   void forget(detail::ObjectEntry* entry) noexcept override;
 
   Result<detail::Value> await_value(const detail::Handle& handle, detail::Deadline deadline) override;
   size_t await_some(std::span<detail::ObjectEntry* const> entries, size_t count, detail::Deadline deadline) override;
+  void idle_until(const std::function<bool()>& done) override;
   void on_ready(const detail::Handle& handle, void (*ready)(void*), void* context) override;
   Status cancel(const detail::Handle& handle, bool force) override;
   detail::Handle next_stream_item(const detail::Handle& stream, uint64_t index, detail::Deadline deadline, Status& status) override;

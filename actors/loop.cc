@@ -1,7 +1,6 @@
 // Coroutines' ready queues: completions, from whatever thread, hand a coroutine back to the thread that runs it.
 #include <manta/async.h>
 
-#include <condition_variable>
 #include <deque>
 #include <mutex>
 
@@ -11,7 +10,6 @@ namespace manta::detail {
 
 struct Loop::State {
   std::mutex mutex;
-  std::condition_variable changed;
   std::deque<std::coroutine_handle<>> ready;  // bounded by the coroutines that wait
 };
 
@@ -45,15 +43,18 @@ Loop* Loop::current() {
 void Loop::post(std::coroutine_handle<> ready) {
   const std::lock_guard lock(state_->mutex);
   state_->ready.push_back(ready);
-  state_->changed.notify_one();
 }
 
 void Loop::run_until(const bool& done) {
+  const auto is_there = [this] {
+    const std::lock_guard lock(state_->mutex);
+    return !state_->ready.empty();
+  };
   while (!done) {
+    Runtime::get().idle_until(is_there);
     std::coroutine_handle<> next;
     {
-      std::unique_lock lock(state_->mutex);
-      state_->changed.wait(lock, [&] { return !state_->ready.empty(); });  // unbounded on purpose: the user's own awaits set deadlines
+      const std::lock_guard lock(state_->mutex);
       next = state_->ready.front();
       state_->ready.pop_front();
     }

@@ -39,12 +39,15 @@ struct ObjectExtras {
 struct ObjectEntry {
   std::atomic<uint32_t> refs{1};
   std::atomic<ObjectState> state{ObjectState::kPending};
-  bool exported = false;  ///< Its id left this process, so the table can find it by id.
+  /// Its id left this process, so the table can find it: from then on `refs` falls only under the runtime's lock.
+  std::atomic<bool> exported{false};
   ObjectId id;
   std::string blob;
   wire::ObjectLocation location;
   Status error;
-  void* producer = nullptr;  ///< The call that makes it, while it is pending (owner only).
+  void* producer = nullptr;     ///< The call that makes it, while it is pending (owner only).
+  void* stream_call = nullptr;  ///< Of a stream's end: the call, until the reader is done with it.
+  bool is_actor = false;        ///< Stands for an actor's life: when it is freed, the actor ends.
   std::vector<Waiter> waiters;
   std::unique_ptr<ObjectExtras> extras;
 

@@ -1,21 +1,43 @@
 #include "actors/inline_runtime.h"
+#include "actors/local_node.h"
+#include "actors/log_printer.h"
+#include "actors/node_runtime.h"
+#include "actors/worker.h"
 
 #include <manta/error.h>
 #include <manta/run.h>
 
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
+#include <random>
 #include <string_view>
 
 namespace manta::detail {
 namespace {
 
+constexpr auto kStartTimeout = std::chrono::seconds(15);
+
+uint64_t random_id() {
+  std::random_device random;
+  uint64_t id = 0;
+  while (id == 0) id = (uint64_t{random()} << 32) ^ random();
+  return id;
+}
+
 int run_program(int argc, char** argv, const std::function<int(int, char**)>& program) {
   try {
     return program(argc, argv);
   } catch (const Error& error) {
+    std::fflush(stdout);
     std::fprintf(stderr, "manta: %s\n", error.what());
   } catch (const std::exception& error) {
+    std::fflush(stdout);
     std::fprintf(stderr, "manta: the program ended with %s: %s\n", type_name(typeid(error).name()).c_str(), error.what());
   }
   return 1;
@@ -29,10 +51,128 @@ int run_inline(int argc, char** argv, const std::function<int(int, char**)>& pro
   return code;
 }
 
+// ---------------------------------------------------------------------------------------------------- worker
+
+int run_worker(const char* descriptor) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  const char* const token = std::getenv("MANTA_SPAWN_TOKEN");
+  wire::Hello hello;
+  hello.build_id = build_id();
+  hello.process = random_id();
+  hello.pid = ::getpid();
+  hello.role = static_cast<uint8_t>(wire::Role::kWorker);
+  hello.spawn_token = token != nullptr ? std::strtoull(token, nullptr, 10) : 0;
+  Fd socket(std::atoi(descriptor));
+  // What the user's code starts is no worker and inherits nothing of ours.
+  ::fcntl(socket.get(), F_SETFD, FD_CLOEXEC);
+  ::unsetenv("MANTA_WORKER_FD");
+  ::unsetenv("MANTA_SPAWN_TOKEN");
+  Worker worker;
+  return worker.serve(std::move(socket), std::move(hello));
+}
+
+// ---------------------------------------------------------------------------------------------------- driver
+
+/// Turns Ctrl-C and SIGTERM into an orderly end, from a thread of its own: the program may be anywhere.
+class SignalWatch {
+ public:
+  explicit SignalWatch(NodeRuntime& runtime, const LocalNode& node) : runtime_(runtime), node_(node) {
+    sigemptyset(&signals_);
+    sigaddset(&signals_, SIGINT);
+    sigaddset(&signals_, SIGTERM);
+    // Blocked before the thread starts, so that threads made later do not take them either.
+    ::pthread_sigmask(SIG_BLOCK, &signals_, &before_);
+    thread_ = std::thread([this] { watch(); });
+  }
+  ~SignalWatch() {
+    done_ = true;
+    thread_.join();
+    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+
+ private:
+  void watch() {
+    while (!done_) {
+      const timespec step{0, 20'000'000};
+      const int signal = ::sigtimedwait(&signals_, nullptr, &step);
+      if (signal != SIGINT && signal != SIGTERM) continue;
+      std::fprintf(stderr, "\nmanta: %s: stopped %s; ending the local node\n", signal == SIGINT ? "interrupted" : "terminated",
+                   runtime_.describe_running().c_str());
+      std::fflush(nullptr);
+      runtime_.say_goodbye(128 + signal);
+      wait_for_end(node_);
+      ::_exit(128 + signal);
+    }
+  }
+
+  NodeRuntime& runtime_;
+  const LocalNode& node_;
+  sigset_t signals_{};
+  sigset_t before_{};
+  std::atomic<bool> done_{false};
+  std::thread thread_;
+};
+
+wire::Hello driver_hello(int argc, char** argv) {
+  wire::Hello hello;
+  hello.build_id = build_id();
+  hello.process = random_id();
+  hello.pid = ::getpid();
+  hello.role = static_cast<uint8_t>(wire::Role::kDriver);
+  hello.program = program_path();
+  for (int i = 1; i < argc; ++i) hello.arguments.emplace_back(argv[i]);
+  std::error_code error;
+  hello.working_directory = std::filesystem::current_path(error).string();
+  hello.job_name = std::filesystem::path(hello.program).filename().string();
+  return hello;
+}
+
+int run_driver(int argc, char** argv, const std::function<int(int, char**)>& program, const char* daemon) {
+  Result<LocalNode> node = start_local_node(daemon);
+  if (!node.ok()) {
+    std::fprintf(stderr, "manta: cannot start a local node: %s\n", node.status().to_string().c_str());
+    return 1;
+  }
+  LogPrinter printer;
+  NodeRuntimeOptions options;
+  options.socket = std::move(node->socket);
+  options.hello = driver_hello(argc, argv);
+  options.on_log = [&printer](const wire::LogLines& message) { printer.print(message, std::chrono::steady_clock::now()); };
+  options.on_disconnected = [](const Status& cause) { std::fprintf(stderr, "manta: %s\n", cause.to_string().c_str()); };
+  Result<std::unique_ptr<NodeRuntime>> runtime = NodeRuntime::connect(std::move(options), kStartTimeout);
+  if (!runtime.ok()) {
+    std::fprintf(stderr, "manta: cannot start a local node: %s\n", runtime.status().to_string().c_str());
+    wait_for_end(*node);
+    return 1;
+  }
+  int code = 1;
+  {
+    const SignalWatch signals(**runtime, *node);
+    Runtime::install(runtime->get());
+    code = run_program(argc, argv, program);
+    std::fflush(nullptr);
+    (*runtime)->say_goodbye(code);
+    wait_for_end(*node);
+    // What its workers printed last has arrived by now.
+    (*runtime)->finish_reading();
+    Runtime::install(nullptr);
+  }
+  runtime->reset();
+  printer.flush();
+  return code;
+}
+
 }  // namespace
 
-int run_main(int argc, char** argv, const std::function<int(int, char**)>& program, const char*) {
-  return run_inline(argc, argv, program);
+int run_main(int argc, char** argv, const std::function<int(int, char**)>& program, const char* daemon) {
+  if (const char* descriptor = std::getenv("MANTA_WORKER_FD")) return run_worker(descriptor);
+  const char* const mode = std::getenv("MANTA_MODE");
+  if (mode != nullptr && std::string_view(mode) == "inline") return run_inline(argc, argv, program);
+  if (mode != nullptr && *mode != '\0' && std::string_view(mode) != "local") {
+    std::fprintf(stderr, "manta: MANTA_MODE is \"%s\"; it may be \"inline\", \"local\" or unset\n", mode);
+    return 2;
+  }
+  return run_driver(argc, argv, program, daemon);
 }
 
 }  // namespace manta::detail

@@ -24,9 +24,12 @@ namespace detail {
 
 void retain(ObjectEntry* entry) noexcept { entry->refs.fetch_add(1, std::memory_order_relaxed); }
 void release(ObjectEntry* entry) noexcept {
-  if (entry->refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   // Handles that outlive the session (statics) have nothing left to tell anybody.
-  if (g_runtime != nullptr) g_runtime->forget(entry);
+  if (entry->exported.load(std::memory_order_acquire)) {
+    if (g_runtime != nullptr) g_runtime->release_exported(entry);
+  } else if (entry->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+    if (g_runtime != nullptr) g_runtime->forget(entry);
+  }
 }
 ObjectId id_of(const ObjectEntry* entry) noexcept { return entry->id; }
 bool is_ready(const ObjectEntry* entry) noexcept { return entry != nullptr && entry->is_ready(); }

@@ -41,10 +41,13 @@ class Runtime {
   virtual detail::Handle failed(const Status& status) = 0;
   virtual detail::Handle handle_for(const ObjectId& id) = 0;
   virtual void note_exported(detail::ObjectEntry& entry) = 0;
-  virtual void forget(detail::ObjectEntry* entry) noexcept = 0;  ///< Its last handle is gone; deletes it.
+  virtual void release_exported(detail::ObjectEntry* entry) noexcept = 0;  ///< One handle less to an object that others may find.
+  virtual void forget(detail::ObjectEntry* entry) noexcept = 0;            ///< The last handle to one that nobody can find.
 
   virtual Result<detail::Value> await_value(const detail::Handle& handle, detail::Deadline deadline) = 0;
   virtual size_t await_some(std::span<detail::ObjectEntry* const> entries, size_t count, detail::Deadline deadline) = 0;
+  /// Waits on this thread for what other threads, processes and this one's own replies bring about.
+  virtual void idle_until(const std::function<bool()>& done) = 0;
   virtual void on_ready(const detail::Handle& handle, void (*ready)(void*), void* context) = 0;
   virtual Status cancel(const detail::Handle& handle, bool force) = 0;
   virtual detail::Handle next_stream_item(const detail::Handle& stream, uint64_t index, detail::Deadline deadline, Status& status) = 0;

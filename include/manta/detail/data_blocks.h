@@ -35,8 +35,6 @@ struct BlockMeta {
   int64_t rows = 0;      ///< Rows of the block.
   int64_t bytes = 0;     ///< What the block takes in the store, about.
   std::string schema{};  ///< As text, to compare.
-  Code code = Code::kOk; ///< Not ok: our own failure, which keeps its code this way.
-  std::string error{};
 };
 using BlockAndMeta = std::tuple<Batch, BlockMeta>;
 

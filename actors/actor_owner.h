@@ -1,0 +1,83 @@
+// The actors this process calls: where each one is, and the calls to it, in order.
+//
+//   kPending --ActorUpdate(alive)--> kAlive --process died--> kRestarting --ActorUpdate(alive)--> kAlive
+//                                       \------------------------------------------------------> kDead (final)
+//
+// Calls of this process to one actor are sent in the order they were made; a call whose Ref arguments are not ready holds up those
+// behind it. When the actor's process dies, calls it had not begun are sent again; those it had begun are sent again while
+// max_task_retries allows, in the old order and before later ones, and fail with kDied otherwise.
+//
+// Invariants: a call is queued or sent, never both; an update of an older incarnation changes nothing; after kDead nothing is sent.
+// Under the runtime's lock; nothing blocks.
+#pragma once
+
+#include "actors/call.h"
+#include "actors/peer.h"
+
+#include <chrono>
+#include <functional>
+#include <unordered_map>
+
+namespace manta {
+
+struct ActorClient {
+  ActorId id;
+  wire::ActorPhase phase = wire::ActorPhase::kPending;
+  uint32_t incarnation = 0;
+  Peer* peer = nullptr;
+  Status cause;              ///< Why it is dead, restarts, or what it waits for.
+  std::deque<Call*> queued;  ///< In order; includes those that wait for arguments.
+  std::deque<Call*> sent;    ///< In order.
+  int max_task_retries = 0;
+  bool drain_asked = false;  ///< The last handle is gone: end it when nothing is queued any more.
+  bool is_mine = false;      ///< This process made it: its last reference decides its end.
+  wire::CreateActor creation;         ///< Sent once the constructor's arguments are ready.
+  std::vector<detail::Argument> arguments;  ///< Of the constructor; held for restarts.
+  int unresolved = 0;
+};
+
+class ActorOwner {
+ public:
+  struct Io {
+    std::function<void(const wire::CreateActor&)> create;
+    std::function<void(const ActorId&)> watch;
+    std::function<void(const wire::KillActor&)> kill;
+    std::function<bool(Call&, Peer&)> send;
+    std::function<void(Call&, const Status&)> fail;
+    std::function<std::string(const ActorClient&)> encode_arguments;
+  };
+  explicit ActorOwner(Io io) : io_(std::move(io)) {}
+
+  /// Its entry, made and watched when this process has not heard of it.
+  ActorClient& client_for(const ActorId& id);
+  ActorClient* find(const ActorId& id);
+
+  /// A new actor of this process: created once `unresolved` arguments are ready.
+  ActorClient& create(const ActorId& id, wire::CreateActor creation, std::vector<detail::Argument> arguments, int unresolved);
+  void creation_argument_ready(ActorClient& actor, const Status& status);
+
+  void enqueue(Call& call);
+  void argument_ready(Call& call) { pump(*call.actor); }
+  void finished(Call& call);
+  /// Removes a queued call, or takes it back. False when it runs.
+  bool withdraw(Call& call);
+
+  void on_update(const wire::ActorUpdate& update, Peer* peer);
+  void on_peer_died(const Peer& peer, const Status& cause);
+  void fail_all(const Status& cause);
+  void last_handle_gone(const ActorId& id);
+  /// Sends what waits for room in a ring.
+  void tick();
+
+ private:
+  void pump(ActorClient& actor);
+  void become_dead(ActorClient& actor, const Status& cause);
+  void fail_queued(ActorClient& actor);
+  void recall(ActorClient& actor, const Status& cause);
+  void drain_if_done(ActorClient& actor);
+
+  Io io_;
+  std::unordered_map<ActorId, std::unique_ptr<ActorClient>> actors_;
+};
+
+}  // namespace manta

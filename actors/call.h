@@ -1,0 +1,73 @@
+// One call that this process made and owns: a task, or a call of an actor. From submission to its last reply.
+//
+//   kWaiting --(all Ref arguments ready)--> kQueued --(room on a worker)--> kSent --(reply)--> kDone
+//                     taken back, or its worker died with retries left: kSent --> kQueued
+//
+// Thread safety: everything under the runtime's lock. A call never blocks and is deleted when it is done.
+#pragma once
+
+#include "actors/object_entry.h"
+
+#include <chrono>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace manta {
+
+class Peer;
+struct Lease;
+struct ActorClient;
+
+/// What the options of a submission say beyond placement. Shared by the submissions that were made with one set of options.
+struct CallPolicy {
+  std::string name;  ///< Empty: the function's own.
+  std::string group;
+  int retries = 0;   ///< -1 without limit.
+  std::vector<std::string> retry_on;
+  std::chrono::milliseconds timeout{0};
+  int stream_buffer = 16;
+};
+
+/// The consumer's side of a streaming return.
+struct StreamState {
+  std::deque<detail::Handle> items;  ///< Not read yet; bounded by stream_buffer.
+  uint64_t read = 0;                 ///< Items the consumer has taken.
+  uint64_t arrived = 0;
+  int slot = -1;                     ///< Of the channel's progress counters.
+  bool closed = false;
+};
+
+enum class CallState : uint8_t { kWaiting, kQueued, kSent, kDone };
+
+struct Call {
+  const detail::Function* function = nullptr;
+  uint32_t template_id = 0;
+  int returns = 1;
+  CallState state = CallState::kWaiting;
+  bool cancelled = false;
+  std::shared_ptr<const CallPolicy> policy;  // shared with other calls of the same options; immutable
+  std::vector<detail::Argument> arguments;
+  int unresolved = 0;
+  int retries_left = 0;
+  uint32_t attempt = 0;
+  uint64_t first_sequence = 0;
+  detail::Handle result;                       ///< Result 0; of a stream, its end.
+  std::vector<detail::Handle> more_results;    ///< Results 1...
+  detail::Handle stored_arguments;             ///< When they were too many for one message.
+  std::unique_ptr<StreamState> stream;
+  // Where it is queued or sent:
+  struct TaskClass* task_class = nullptr;
+  ActorClient* actor = nullptr;
+  Lease* lease = nullptr;
+  Peer* peer = nullptr;
+  uint32_t slot = 0;
+  uint64_t position = 0;
+  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
+
+  [[nodiscard]] detail::Handle& result_at(size_t index) { return index == 0 ? result : more_results[index - 1]; }
+  [[nodiscard]] size_t result_count() const { return 1 + more_results.size(); }
+};
+
+}  // namespace manta

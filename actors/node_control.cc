@@ -1,0 +1,287 @@
+// NodeRuntime: what comes from the raylet, timers, and work that may block.
+#include "actors/node_runtime.h"
+#include "actors/registry.h"
+#include "common/check.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+
+#include <algorithm>
+
+namespace manta {
+
+using wire::Type;
+
+namespace {
+
+constexpr auto kTick = std::chrono::milliseconds(10);
+constexpr auto kLazyTick = std::chrono::milliseconds(200);
+
+}  // namespace
+
+void NodeRuntime::control_main() {
+  std::vector<wire::Frame> frames;
+  auto next_tick = std::chrono::steady_clock::now();
+  while (!stopping_) {
+    pollfd polled[2] = {{connection_->fd(), static_cast<short>(POLLIN | (connection_->wants_write() ? POLLOUT : 0)), 0},
+                        {wake_control_.get(), POLLIN, 0}};
+    bool hurried = false;
+    {
+      const Guard guard(lock_);
+      hurried = !timed_.empty() || tasks_.has_idle_leases() || tasks_.pending_count() > 0;
+    }
+    ::poll(polled, 2, static_cast<int>((hurried ? kTick : kLazyTick).count()));
+    frames.clear();
+    const Status status = connection_->receive(frames);
+    for (wire::Frame& frame : frames) handle_frame(frame);
+    if (!status.ok()) return disconnected(status);
+    if (connection_->wants_write()) (void)connection_->flush();
+    if (const auto now = std::chrono::steady_clock::now(); now >= next_tick) {
+      next_tick = now + kTick;
+      tick();
+    }
+  }
+}
+
+void NodeRuntime::tick() {
+  const Guard guard(lock_);
+  const auto now = std::chrono::steady_clock::now();
+  tasks_.tick(now);
+  actors_.tick();
+  if (!to_free_.empty()) {
+    store_->free(to_free_);
+    to_free_.clear();
+  }
+  std::erase_if(peers_, [](const auto& each) { return each.second->is_dead && !each.second->is_active; });
+  std::vector<Call*> late;
+  for (Call* call : timed_) {
+    if (call->deadline <= now) late.push_back(call);
+  }
+  for (Call* call : late) {
+    timed_.erase(call);
+    const Status status(Code::kTimeout, call_name(*call) + " did not end within " + std::to_string(call->policy->timeout.count()) + " ms");
+    call->retries_left = 0;
+    if (call->actor == nullptr) {
+      fail_results(*call, status);
+      tasks_.kill_worker_of(*call, "a task on it passed its deadline");
+    } else if (actors_.withdraw(*call)) {
+      fail_call(*call, status);
+    } else {
+      fail_results(*call, status);
+    }
+    wake_waiters();
+  }
+}
+
+template <typename Message>
+bool NodeRuntime::decode_frame(const wire::Frame& frame, Message& out) {
+  Result<Message> message = wire::decode<Message>(frame.body);
+  if (!message.ok()) return false;
+  out = std::move(message).value();
+  return true;
+}
+
+Peer* NodeRuntime::open_peer(wire::Frame& frame, uint64_t channel, bool is_new, uint64_t process, int pid) {
+  if (!is_new) {
+    const auto at = peers_.find(channel);
+    return at == peers_.end() ? nullptr : at->second.get();
+  }
+  if (frame.descriptors.size() < 2) return nullptr;
+  Result<std::unique_ptr<wire::Channel>> opened = wire::Channel::open(frame.descriptors[0], wire::Channel::Side::kCaller);
+  Result<wire::Bell> bell = wire::Bell::open(frame.descriptors[1]);
+  if (!opened.ok() || !bell.ok()) return nullptr;
+  auto& peer = peers_[channel] = std::make_unique<Peer>(ProcessId{process}, pid, std::move(opened).value(), std::move(bell).value());
+  return peer.get();
+}
+
+void NodeRuntime::on_lease_granted(wire::Frame& frame) {
+  wire::LeaseGranted grant;
+  if (!decode_frame(frame, grant)) return;
+  const Guard guard(lock_);
+  Peer* const peer = open_peer(frame, grant.channel, grant.new_channel, grant.worker, grant.worker_pid);
+  if (peer == nullptr || peer->is_dead) {
+    (void)connection_->send(wire::ReturnLease{grant.lease});
+    return;
+  }
+  tasks_.on_granted(grant, *peer, std::chrono::steady_clock::now());
+}
+
+void NodeRuntime::on_actor_update(wire::Frame& frame) {
+  wire::ActorUpdate update;
+  if (!decode_frame(frame, update)) return;
+  const Guard guard(lock_);
+  Peer* peer = nullptr;
+  if (update.phase == static_cast<uint8_t>(wire::ActorPhase::kAlive)) {
+    peer = open_peer(frame, update.channel, update.new_channel, update.worker, update.worker_pid);
+  }
+  actors_.on_update(update, peer);
+}
+
+void NodeRuntime::on_relay(wire::Frame& frame) {
+  wire::Relay relay;
+  if (!decode_frame(frame, relay) || relay.payload.empty()) return;
+  const ProcessId from{relay.from};
+  const std::string_view body = std::string_view(relay.payload).substr(1);
+  const auto with = [&]<typename Message>(Message, auto&& handle) {
+    const Result<Message> message = wire::decode<Message>(body);
+    if (message.ok()) handle(*message);
+  };
+  switch (static_cast<PeerKind>(relay.payload[0])) {
+    case PeerKind::kBorrow: with(PeerBorrow(), [&](const PeerBorrow& m) { const Guard guard(lock_); objects_.on_borrow(m); }); break;
+    case PeerKind::kFetch: with(PeerFetch(), [&](const PeerFetch& m) { const Guard guard(lock_); objects_.on_fetch(from, m); }); break;
+    case PeerKind::kFetched: with(PeerFetched(), [&](const PeerFetched& m) { const Guard guard(lock_); objects_.on_fetched(from, m); }); break;
+    case PeerKind::kCancel:
+      with(PeerCancel(), [&](const PeerCancel& m) {
+        if (options_.worker != nullptr) options_.worker->on_cancel(from, m.cookie);
+      });
+      break;
+  }
+}
+
+void NodeRuntime::on_process_died(const wire::ProcessDied& message) {
+  const Guard guard(lock_);
+  const Status cause = wire::from_wire(message.cause).with_context("process " + std::to_string(message.pid));
+  const auto now = std::chrono::steady_clock::now();
+  std::vector<uint64_t> gone;
+  for (const auto& [channel, peer] : peers_) {
+    if (peer->process().value != message.process || peer->is_dead) continue;
+    // What it answered before it died counts.
+    (void)peer->poll([&](Call& call, const Reply& reply) { on_reply(call, reply); });
+    peer->is_dead = true;
+    tasks_.on_peer_died(*peer, cause, now);
+    actors_.on_peer_died(*peer, cause);
+    if (!peer->is_active) gone.push_back(channel);
+  }
+  for (const uint64_t channel : gone) peers_.erase(channel);
+  objects_.on_process_died({message.process}, cause);
+}
+
+void NodeRuntime::handle_frame(wire::Frame& frame) {
+  if (store_->handle(frame)) return;
+  WorkerSide* const worker = options_.worker;
+  switch (frame.type) {
+    case Type::kLeaseGranted: on_lease_granted(frame); break;
+    case Type::kLeaseRefused: {
+      wire::LeaseRefused message;
+      const Guard guard(lock_);
+      if (decode_frame(frame, message)) tasks_.on_refused(message);
+      break;
+    }
+    case Type::kReclaimLease: {
+      wire::ReclaimLease message;
+      const Guard guard(lock_);
+      if (decode_frame(frame, message)) tasks_.on_asked_back(message.lease, std::chrono::steady_clock::now());
+      break;
+    }
+    case Type::kLeaseBlocked: {
+      wire::LeaseBlocked message;
+      const Guard guard(lock_);
+      if (decode_frame(frame, message)) tasks_.on_blocked(message.lease, message.blocked, std::chrono::steady_clock::now());
+      break;
+    }
+    case Type::kActorUpdate: on_actor_update(frame); break;
+    case Type::kActorFound: {
+      wire::ActorFound message;
+      const Guard guard(lock_);
+      if (decode_frame(frame, message) && searches_.contains(message.request)) searches_[message.request] = {true, message};
+      break;
+    }
+    case Type::kNodeState: {
+      wire::NodeState message;
+      const Guard guard(lock_);
+      if (decode_frame(frame, message) && state_requests_.contains(message.request)) state_requests_[message.request] = {true, message};
+      break;
+    }
+    case Type::kProcessDied: {
+      wire::ProcessDied message;
+      if (decode_frame(frame, message)) on_process_died(message);
+      break;
+    }
+    case Type::kRelay: on_relay(frame); break;
+    case Type::kLogLines: {
+      wire::LogLines message;
+      if (options_.on_log && decode_frame(frame, message)) options_.on_log(message);
+      break;
+    }
+    case Type::kAttachChannel: {
+      wire::AttachChannel message;
+      if (worker == nullptr || !decode_frame(frame, message) || frame.descriptors.size() < 2) break;
+      auto channel = wire::Channel::open(frame.descriptors[0], wire::Channel::Side::kWorker);
+      auto bell = wire::Bell::open(frame.descriptors[1]);
+      if (channel.ok() && bell.ok()) worker->on_attach(message, std::move(channel).value(), std::move(bell).value());
+      break;
+    }
+    case Type::kDetachChannel: {
+      wire::DetachChannel message;
+      if (worker != nullptr && decode_frame(frame, message)) worker->on_detach(message);
+      break;
+    }
+    case Type::kStartActor: {
+      wire::StartActor message;
+      if (worker != nullptr && decode_frame(frame, message)) worker->on_start_actor(std::move(message));
+      break;
+    }
+    case Type::kStopActor: {
+      wire::StopActor message;
+      if (worker != nullptr && decode_frame(frame, message)) worker->on_stop_actor(message);
+      break;
+    }
+    case Type::kGoodbye:
+      if (worker != nullptr) worker->on_goodbye();
+      break;
+    default: break;
+  }
+  wake_waiters();
+}
+
+// The raylet is the node: without it nothing that runs can answer. Everything that waits fails with one clear cause.
+void NodeRuntime::disconnected(const Status& status) {
+  if (stopping_ || leaving_) return;
+  const Status cause(Code::kDied, "the node's mantad is gone (" + status.message() + "); see its log in the session folder");
+  store_->disconnected(cause);
+  if (options_.worker != nullptr) return options_.worker->on_disconnected();
+  {
+    const Guard guard(lock_);
+    down_ = cause;
+    const auto now = std::chrono::steady_clock::now();
+    for (const auto& [channel, peer] : peers_) {
+      peer->is_dead = true;
+      tasks_.on_peer_died(*peer, cause, now);
+      actors_.on_peer_died(*peer, cause);
+    }
+    tasks_.fail_all(cause);
+    actors_.fail_all(cause);
+  }
+  wake_waiters();
+  if (options_.on_disconnected) options_.on_disconnected(cause);
+}
+
+void NodeRuntime::post_job(std::function<void()> job) {
+  const std::lock_guard lock(jobs_mutex_);
+  if (!jobs_thread_.joinable()) jobs_thread_ = std::thread([this] { jobs_main(); });
+  jobs_.push_back(std::move(job));
+  jobs_wake_.notify_one();
+}
+
+void NodeRuntime::jobs_main() {
+  while (true) {
+    std::function<void()> job;
+    {
+      std::unique_lock lock(jobs_mutex_);
+      jobs_wake_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
+      if (stopping_) return;
+      job = std::move(jobs_.front());
+      jobs_.pop_front();
+    }
+    job();
+  }
+}
+
+std::string NodeRuntime::describe_running() {
+  const Guard guard(lock_);
+  const size_t calls = live_calls_.load();
+  return std::to_string(calls) + (calls == 1 ? " call" : " calls") + " in flight or queued (" + std::to_string(tasks_.pending_count()) +
+         " tasks not begun)";
+}
+
+}  // namespace manta

@@ -1,0 +1,445 @@
+#include "actors/node_runtime.h"
+
+#include "common/check.h"
+
+#include <manta/error.h>
+
+#include <sys/eventfd.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+namespace manta {
+
+using detail::Handle;
+using detail::ObjectEntry;
+using detail::ObjectState;
+
+namespace {
+
+constexpr auto kSpin = std::chrono::microseconds(30);
+constexpr auto kLongestSleep = std::chrono::milliseconds(100);
+constexpr auto kStoreTimeout = std::chrono::seconds(10);
+
+thread_local Running* t_running = nullptr;
+
+bool may_spin() {
+  static const bool several = std::thread::hardware_concurrency() > 1;
+  return several;
+}
+
+}  // namespace
+
+Running*& running() { return t_running; }
+
+NodeRuntime::NodeRuntime(NodeRuntimeOptions options)
+    : options_(std::move(options)),
+      self_{options_.hello.process},
+      objects_(self_, {[this](ProcessId to, std::string payload) {
+                         (void)connection_->send(wire::Relay{self_.value, to.value, std::move(payload)});
+                       },
+                       [this](const wire::ObjectLocation& location) { to_free_.push_back(location); },
+                       [this](const ActorId& id) { actors_.last_handle_gone(id); }}),
+      tasks_({[this](const wire::RequestLease& request) { (void)connection_->send(request); },
+              [this](uint64_t request) { (void)connection_->send(wire::CancelLeaseRequest{request}); },
+              [this](uint64_t lease) { (void)connection_->send(wire::ReturnLease{lease}); },
+              [this](uint64_t lease, const std::string& reason) { (void)connection_->send(wire::KillLease{lease, reason}); },
+              [this](Call& call, Peer& peer) { return send_call(call, peer); },
+              [this](Call& call, const Status& status) { fail_call(call, status); }}),
+      actors_({[this](const wire::CreateActor& creation) { (void)connection_->send(creation); },
+               [this](const ActorId& id) { (void)connection_->send(wire::WatchActor{{id.owner, id.sequence}}); },
+               [this](const wire::KillActor& kill) { (void)connection_->send(kill); },
+               [this](Call& call, Peer& peer) { return send_call(call, peer); },
+               [this](Call& call, const Status& status) { fail_call(call, status); },
+               [](const ActorClient& actor) {
+                 Call scratch;
+                 scratch.arguments = actor.arguments;
+                 std::string out(Peer::message_bytes(scratch) - sizeof(CallHeader) + 8, '\0');
+                 Pen pen(std::as_writable_bytes(std::span(out)));
+                 pen.write(uint64_t{scratch.arguments.size()});
+                 Peer::write_arguments(scratch, pen);
+                 return out;
+               }}) {}
+
+Result<std::unique_ptr<NodeRuntime>> NodeRuntime::connect(NodeRuntimeOptions options, std::chrono::milliseconds timeout) {
+  std::unique_ptr<NodeRuntime> runtime(new NodeRuntime(std::move(options)));
+  MANTA_RETURN_IF_ERROR(runtime->handshake(timeout));
+  return runtime;
+}
+
+Status NodeRuntime::handshake(std::chrono::milliseconds timeout) {
+  MANTA_ASSIGN_OR_RETURN(bell_, wire::Bell::create());
+  MANTA_ASSIGN_OR_RETURN(object_store::HazardPage hazard, object_store::HazardPage::create());
+  wake_control_.reset(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  connection_ = std::make_unique<wire::Connection>(std::move(options_.socket));
+  MANTA_RETURN_IF_ERROR(connection_->send(options_.hello, {bell_.fd().get(), hazard.fd().get()}));
+  MANTA_ASSIGN_OR_RETURN(wire::Frame frame, connection_->receive_one(timeout));
+  if (frame.type == wire::Type::kRefused) {
+    MANTA_ASSIGN_OR_RETURN(const wire::Refused refused, wire::decode<wire::Refused>(frame.body));
+    return wire::from_wire(refused.status).with_context("the raylet refused this process");
+  }
+  if (frame.type != wire::Type::kWelcome || frame.descriptors.size() != 1) {
+    return Status(Code::kInternal, "the raylet answered Hello with something else");
+  }
+  MANTA_ASSIGN_OR_RETURN(welcome_, wire::decode<wire::Welcome>(frame.body));
+  MANTA_ASSIGN_OR_RETURN(store_, object_store::StoreClient::create(
+                                     frame.descriptors[0], std::move(hazard),
+                                     [this](wire::Type type, std::string_view body, const std::vector<int>& fds) {
+                                       return connection_->send_frame(type, body, fds);
+                                     }));
+  tasks_.set_capacity(welcome_.capacity);
+  control_ = std::thread([this] { control_main(); });
+  return {};
+}
+
+NodeRuntime::~NodeRuntime() {
+  stopping_ = true;
+  if (wake_control_) ::eventfd_write(wake_control_.get(), 1);
+  {
+    const std::lock_guard lock(completer_mutex_);
+    completer_wake_.notify_all();
+  }
+  {
+    const std::lock_guard lock(jobs_mutex_);
+    jobs_wake_.notify_all();
+  }
+  bell_.ring(wire::Bell::Line::kReplies);
+  for (std::thread* thread : {&control_, &completer_, &jobs_thread_}) {
+    if (thread->joinable()) thread->join();
+  }
+  if (store_) store_->disconnected(Status(Code::kUnavailable, "this process has left its node"));
+}
+
+void NodeRuntime::say_goodbye(int exit_code) {
+  leaving_ = true;
+  (void)connection_->send(wire::Goodbye{exit_code});
+  (void)connection_->drain(std::chrono::milliseconds(1000));
+}
+
+void NodeRuntime::finish_reading() {
+  if (control_.joinable()) control_.join();
+}
+
+// ---------------------------------------------------------------------------------------------------- waiting
+
+void NodeRuntime::wake_waiters() {
+  bell_.ring(wire::Bell::Line::kReplies);
+}
+
+size_t NodeRuntime::poll_replies() {
+  size_t replies = 0;
+  for (size_t i = 0; i < active_.size();) {
+    Peer& peer = *active_[i];
+    const Status status = peer.poll([&](Call& call, const Reply& reply) {
+      ++replies;
+      on_reply(call, reply);
+    });
+    if (!status.ok()) on_process_died({peer.process().value, peer.pid(), wire::to_wire(Status(Code::kDied, status.message()))});
+    if (peer.in_flight() == 0) {
+      peer.is_active = false;
+      // `on_reply` may have sent to peers that were not active: active_ may have grown, never shrunk.
+      active_[i] = active_.back();
+      active_.pop_back();
+    } else {
+      ++i;
+    }
+  }
+  if (active_.empty()) has_outstanding_.store(false, std::memory_order_relaxed);
+  if (!to_free_.empty()) {
+    store_->free(to_free_);
+    to_free_.clear();
+  }
+  return replies;
+}
+
+bool NodeRuntime::wait_until(const std::function<bool()>& done, detail::Deadline deadline) {
+  if (done()) return true;
+  ++waiting_;
+  const auto poll = [&] {
+    if (!lock_.try_lock()) return;
+    const size_t replies = poll_replies();
+    lock_.unlock();
+    if (replies > 0 && sleeping_.load(std::memory_order_relaxed) > 0) wake_waiters();
+  };
+  const auto start = std::chrono::steady_clock::now();
+  auto now = start;
+  bool is_done = false;
+  while (!(is_done = done()) && may_spin() && now - start < kSpin && now < deadline) {
+    poll();
+    __builtin_ia32_pause();
+    now = std::chrono::steady_clock::now();
+  }
+  if (!is_done) {
+    Running* const on_worker = t_running;
+    if (on_worker != nullptr && on_worker->on_blocked) on_worker->on_blocked(true);
+    while (true) {
+      const uint32_t ticket = bell_.prepare_sleep(wire::Bell::Line::kReplies);
+      size_t replies = 0;
+      {
+        const Guard guard(lock_);
+        replies = poll_replies();
+      }
+      is_done = done();
+      now = std::chrono::steady_clock::now();
+      if (is_done || now >= deadline) {
+        bell_.cancel_sleep(wire::Bell::Line::kReplies);
+        if (replies > 0) wake_waiters();
+        break;
+      }
+      if (replies > 0 && sleeping_.load(std::memory_order_relaxed) > 0) wake_waiters();
+      ++sleeping_;
+      const auto longest = std::min<std::chrono::steady_clock::duration>(deadline - now, kLongestSleep);
+      bell_.sleep(wire::Bell::Line::kReplies, ticket, std::chrono::duration_cast<std::chrono::microseconds>(longest).count());
+      --sleeping_;
+    }
+    if (on_worker != nullptr && on_worker->on_blocked) on_worker->on_blocked(false);
+  }
+  --waiting_;
+  return is_done;
+}
+
+void NodeRuntime::note_outstanding() {
+  if (has_outstanding_.exchange(true, std::memory_order_relaxed)) return;
+  if (!completer_.joinable()) completer_ = std::thread([this] { completer_main(); });
+  if (completer_deep_.load(std::memory_order_acquire)) {
+    const std::lock_guard lock(completer_mutex_);
+    completer_wake_.notify_all();
+  }
+}
+
+// Takes replies while nobody waits, so that what is queued goes on and coroutines wake. It never competes with a thread that waits.
+void NodeRuntime::completer_main() {
+  using std::chrono::milliseconds;
+  constexpr int kNapsBeforeDeep = 50;
+  int naps = 0;
+  while (!stopping_) {
+    if (waiting_ > 0 || !has_outstanding_.load(std::memory_order_relaxed)) {
+      std::unique_lock lock(completer_mutex_);
+      if (++naps < kNapsBeforeDeep || waiting_ > 0) {
+        completer_wake_.wait_for(lock, milliseconds(1));
+        continue;
+      }
+      completer_deep_.store(true, std::memory_order_release);
+      if (!has_outstanding_ && !stopping_) completer_wake_.wait_for(lock, milliseconds(500));
+      completer_deep_.store(false, std::memory_order_release);
+      continue;
+    }
+    naps = 0;
+    const uint32_t ticket = bell_.prepare_sleep(wire::Bell::Line::kReplies);
+    size_t replies = 0;
+    {
+      const Guard guard(lock_);
+      replies = poll_replies();
+    }
+    if (replies > 0) {
+      bell_.cancel_sleep(wire::Bell::Line::kReplies);
+      wake_waiters();
+      // While replies stream in, workers need not wake anybody: look again soon instead.
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+      continue;
+    }
+    bell_.sleep(wire::Bell::Line::kReplies, ticket, 10'000);
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------- objects
+
+Handle NodeRuntime::failed(const Status& status) {
+  const Guard guard(lock_);
+  Handle handle = objects_.make();
+  objects_.fail(*handle.get(), status);
+  return handle;
+}
+
+Handle NodeRuntime::handle_for(const ObjectId& id) {
+  const Guard guard(lock_);
+  return objects_.handle_for(id, t_running != nullptr ? &t_running->uncovered : nullptr);
+}
+void NodeRuntime::note_exported(ObjectEntry& entry) {
+  if (entry.exported.load(std::memory_order_acquire)) return;
+  const Guard guard(lock_);
+  objects_.note_exported(entry);
+}
+void NodeRuntime::release_exported(ObjectEntry* entry) noexcept {
+  const Guard guard(lock_);
+  objects_.release_exported(entry);
+}
+void NodeRuntime::forget(ObjectEntry* entry) noexcept {
+  // Nobody can find it and nothing of it lies elsewhere: no lock.
+  const ObjectState state = entry->state.load(std::memory_order_acquire);
+  if (!entry->extras && (state == ObjectState::kInline || state == ObjectState::kFailed)) {
+    delete entry;
+    return;
+  }
+  const Guard guard(lock_);
+  objects_.forget(entry);
+  if (to_free_.size() >= 64 || (!to_free_.empty() && active_.empty())) {
+    store_->free(to_free_);
+    to_free_.clear();
+  }
+}
+
+std::vector<ObjectId> NodeRuntime::keep(Uncovered& uncovered) {
+  if (uncovered.borrowed.empty()) return {};
+  const Guard guard(lock_);
+  return objects_.keep(uncovered);
+}
+void NodeRuntime::sent_in_result(const ObjectId& id, ProcessId receiver) {
+  const Guard guard(lock_);
+  objects_.sent_in_result(id, receiver);
+}
+
+Handle NodeRuntime::put(const Encoder& value) {
+  const size_t size = value.blob_size();
+  Handle handle;
+  {
+    const Guard guard(lock_);
+    handle = objects_.make();
+    for (const ObjectId& id : value.refs()) {
+      handle.get()->more().inside.push_back(objects_.handle_for(id, t_running != nullptr ? &t_running->uncovered : nullptr));
+    }
+    if (size <= kInlineBytes) {
+      objects_.complete(*handle.get(), value.to_blob());
+      return handle;
+    }
+  }
+  const auto written = [&]() -> Result<wire::ObjectLocation> {
+    MANTA_ASSIGN_OR_RETURN(object_store::MutableBlock block, store_->create(size, kStoreTimeout));
+    value.write_blob(block.bytes());
+    return store_->seal(std::move(block), handle.get()->id);
+  }();
+  if (!written.ok()) throw Error(written.status().with_context("put of " + std::to_string(size) + " bytes"));
+  const Guard guard(lock_);
+  objects_.complete(*handle.get(), *written);
+  return handle;
+}
+
+detail::Argument NodeRuntime::make_argument(const Encoder& value) {
+  detail::Argument out;
+  if (value.blob_size() > kInlineBytes) {
+    out.ref = put(value);
+    return out;
+  }
+  out.blob = value.to_blob();
+  for (const ObjectId& id : value.refs()) out.inside.push_back(handle_for(id));
+  return out;
+}
+
+Result<detail::Value> NodeRuntime::read_stored(const wire::ObjectLocation& location) {
+  MANTA_ASSIGN_OR_RETURN(object_store::PinnedBytes pinned, store_->pin(location));
+  auto owner = std::make_shared<const object_store::PinnedBytes>(std::move(pinned));
+  const auto bytes = owner->bytes();
+  return detail::Value{bytes, std::move(owner)};
+}
+
+Result<detail::Value> NodeRuntime::await_value(const Handle& handle, detail::Deadline deadline) {
+  ObjectEntry& entry = *handle.get();
+  if (!entry.is_ready()) {
+    if (entry.id.owner != self_.value) {
+      const Guard guard(lock_);
+      objects_.fetch(entry);
+    }
+    if (!wait_until([&] { return entry.is_ready(); }, deadline)) {
+      return Status(Code::kTimeout, "object " + entry.id.to_string() + " was not there before the deadline");
+    }
+  }
+  switch (entry.state.load(std::memory_order_acquire)) {
+    case ObjectState::kInline: return detail::Value{std::as_bytes(std::span(entry.blob)), nullptr};
+    case ObjectState::kStored: return read_stored(entry.location);
+    default: return entry.error;
+  }
+}
+
+size_t NodeRuntime::await_some(std::span<ObjectEntry* const> entries, size_t count, detail::Deadline deadline) {
+  const auto ready_now = [&] {
+    return static_cast<size_t>(std::count_if(entries.begin(), entries.end(), [](const ObjectEntry* e) { return e->is_ready(); }));
+  };
+  size_t ready = ready_now();
+  if (ready >= count) return ready;
+  // A countdown on every pending object: linear, however often we wake.
+  struct Countdown {
+    std::atomic<size_t> ready{0};
+  } countdown;
+  std::vector<ObjectEntry*> watched;
+  {
+    const Guard guard(lock_);
+    ready = 0;
+    for (ObjectEntry* entry : entries) {
+      if (entry->is_ready()) {
+        ++ready;
+        continue;
+      }
+      if (entry->id.owner != self_.value) objects_.fetch(*entry);
+      entry->waiters.push_back({[](void* context) { static_cast<Countdown*>(context)->ready.fetch_add(1); }, &countdown});
+      watched.push_back(entry);
+    }
+  }
+  wait_until([&] { return ready + countdown.ready.load() >= count; }, deadline);
+  const Guard guard(lock_);
+  for (ObjectEntry* entry : watched) {
+    if (!entry->is_ready()) std::erase_if(entry->waiters, [&](const detail::Waiter& w) { return w.context == &countdown; });
+  }
+  return ready_now();
+}
+
+void NodeRuntime::idle_until(const std::function<bool()>& done) { wait_until(done, detail::kForever); }
+
+void NodeRuntime::on_ready(const Handle& handle, void (*ready)(void*), void* context) {
+  ObjectEntry& entry = *handle.get();
+  {
+    const Guard guard(lock_);
+    if (!entry.is_ready()) {
+      objects_.fetch(entry);
+      entry.waiters.push_back({ready, context});
+      return;
+    }
+  }
+  ready(context);
+}
+
+bool NodeRuntime::is_cancelled() const noexcept {
+  return t_running != nullptr && t_running->cancelled != nullptr && t_running->cancelled->load(std::memory_order_relaxed);
+}
+
+std::vector<int> NodeRuntime::my_devices() const {
+  const Guard guard(lock_);
+  return devices_;
+}
+void NodeRuntime::set_devices(std::vector<int> devices) {
+  const Guard guard(lock_);
+  devices_ = std::move(devices);
+}
+
+void NodeRuntime::cleanup_path(const std::string& path, bool add) { (void)connection_->send(wire::CleanupPath{path, add}); }
+
+NodeInfo NodeRuntime::node_info() {
+  uint64_t request = 0;
+  {
+    const Guard guard(lock_);
+    request = next_request_++;
+    state_requests_[request] = {};
+  }
+  (void)connection_->send(wire::GetNodeState{request});
+  const bool came = wait_until(
+      [&] {
+        const Guard guard(lock_);
+        return state_requests_[request].first || !down_.ok();
+      },
+      std::chrono::steady_clock::now() + std::chrono::seconds(10));
+  const Guard guard(lock_);
+  const wire::NodeState state = state_requests_[request].second;
+  state_requests_.erase(request);
+  if (!came) throw Error(Status(Code::kTimeout, "the raylet did not tell its state within 10 s"));
+  if (!down_.ok()) throw Error(down_);
+  const auto whole = [](int64_t amount) { return static_cast<double>(amount) / wire::kWhole; };
+  NodeInfo info;
+  info.cpus = whole(state.capacity.cpus), info.free_cpus = whole(state.available.cpus);
+  info.gpus = whole(state.capacity.gpus), info.free_gpus = whole(state.available.gpus);
+  info.workers = static_cast<int>(state.workers), info.idle_workers = static_cast<int>(state.idle_workers);
+  info.actors = static_cast<int>(state.actors), info.leases = static_cast<int>(state.leases);
+  info.store_capacity_bytes = state.store_capacity_bytes, info.store_used_bytes = state.store_object_bytes;
+  info.store_objects = state.store_objects;
+  return info;
+}
+
+}  // namespace manta

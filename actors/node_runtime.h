@@ -1,0 +1,210 @@
+// NodeRuntime: one process (driver or worker) of a node with a raylet. It owns the tables and wires them to the raylet's socket,
+// the rings and the store; the policies are in ObjectTable, TaskOwner and ActorOwner.
+//
+// Threads: any user thread submits and waits; `control` serves the raylet's socket and timers; `completer` takes replies when no
+// user thread waits. A thread that waits polls the reply rings itself: there is no hop on the way of a result. All tables are
+// under one lock; no user code runs under it and nothing blocks under it.
+#pragma once
+
+#include "actors/actor_owner.h"
+#include "actors/object_table.h"
+#include "actors/runtime.h"
+#include "actors/runtime_lock.h"
+#include "actors/task_owner.h"
+#include "object_store/store_client.h"
+#include "wire/connection.h"
+
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <set>
+#include <thread>
+
+namespace manta {
+
+/// What a worker adds: it is told of channels and actors by the raylet.
+class WorkerSide {
+ public:
+  virtual ~WorkerSide() = default;
+  virtual void on_attach(const wire::AttachChannel& message, std::unique_ptr<wire::Channel> channel, wire::Bell caller_bell) = 0;
+  virtual void on_detach(const wire::DetachChannel& message) = 0;
+  virtual void on_start_actor(wire::StartActor message) = 0;
+  virtual void on_stop_actor(const wire::StopActor& message) = 0;
+  virtual void on_cancel(ProcessId caller, uint64_t cookie) = 0;
+  virtual void on_goodbye() = 0;
+  /// The raylet is gone.
+  virtual void on_disconnected() = 0;
+};
+
+struct NodeRuntimeOptions {
+  Fd socket;
+  wire::Hello hello;  ///< process, bells and hazard page are filled in.
+  WorkerSide* worker = nullptr;
+  std::function<void(const wire::LogLines&)> on_log;
+  std::function<void(const Status&)> on_disconnected;
+};
+
+class NodeRuntime final : public Runtime {
+ public:
+  /// Says Hello and waits for the Welcome.
+  static Result<std::unique_ptr<NodeRuntime>> connect(NodeRuntimeOptions options, std::chrono::milliseconds timeout);
+  ~NodeRuntime() override;
+
+  void submit_task(const detail::Function& function, const TaskOptions* options, std::vector<detail::Argument>&& arguments, int returns,
+                   detail::Handle* out) override;
+  detail::ActorHandle create_actor(const detail::Function& constructor, const char* class_key, const ActorOptions& options,
+                                   std::vector<detail::Argument>&& arguments) override;
+  detail::ActorHandle find_actor(const std::string& name, const std::string& name_space, const char* class_key) override;
+  void submit_call(const detail::ActorHandle& actor, const detail::Function& method, const CallOptions* options,
+                   std::vector<detail::Argument>&& arguments, int returns, detail::Handle* out) override;
+  void kill_actor(const detail::ActorHandle& actor, bool allow_restart) override;
+  Status await_actor(const detail::ActorHandle& actor, detail::Deadline deadline) override;
+  void encode_actor(Encoder& out, const detail::ActorHandle& actor) override;
+  detail::ActorHandle decode_actor(Decoder& in) override;
+  void forget_actor(const ActorId& id) noexcept override;
+
+  detail::Argument make_argument(const Encoder& value) override;
+  detail::Handle put(const Encoder& value) override;
+  detail::Handle failed(const Status& status) override;
+  detail::Handle handle_for(const ObjectId& id) override;
+  void note_exported(detail::ObjectEntry& entry) override;
+  void release_exported(detail::ObjectEntry* entry) noexcept override;
+  void forget(detail::ObjectEntry* entry) noexcept override;
+
+  Result<detail::Value> await_value(const detail::Handle& handle, detail::Deadline deadline) override;
+  size_t await_some(std::span<detail::ObjectEntry* const> entries, size_t count, detail::Deadline deadline) override;
+  void idle_until(const std::function<bool()>& done) override;
+  void on_ready(const detail::Handle& handle, void (*ready)(void*), void* context) override;
+  Status cancel(const detail::Handle& handle, bool force) override;
+  detail::Handle next_stream_item(const detail::Handle& stream, uint64_t index, detail::Deadline deadline, Status& status) override;
+  void close_stream(const detail::Handle& stream) override;
+  [[nodiscard]] bool is_cancelled() const noexcept override;
+
+  NodeInfo node_info() override;
+  [[nodiscard]] std::vector<int> my_devices() const override;
+  void cleanup_path(const std::string& path, bool add) override;
+
+  // For the worker's side.
+  [[nodiscard]] ProcessId self() const { return self_; }
+  [[nodiscard]] object_store::StoreClient& store() { return *store_; }
+  [[nodiscard]] wire::Bell& bell() { return bell_; }
+  [[nodiscard]] const wire::Welcome& welcome() const { return welcome_; }
+  template <typename Message>
+  Status send(const Message& message) {
+    return connection_->send(message);
+  }
+  /// Waits on this thread until `done`, taking replies meanwhile; false when the deadline passes first.
+  bool wait_until(const std::function<bool()>& done, detail::Deadline deadline);
+  /// A value as it came with a call: an inline blob, or a location to pin.
+  Result<detail::Value> read_stored(const wire::ObjectLocation& location);
+  std::vector<ObjectId> keep(Uncovered& uncovered);
+  void sent_in_result(const ObjectId& id, ProcessId receiver);
+  void set_devices(std::vector<int> devices);
+  /// Ends the session in good order: what was sent is on its way.
+  void say_goodbye(int exit_code);
+  /// Waits until the raylet's socket is at its end and all it said was handled.
+  void finish_reading();
+  /// What runs now, for the words after a Ctrl-C.
+  [[nodiscard]] std::string describe_running();
+
+ private:
+  using Guard = std::lock_guard<RuntimeLock>;
+  using ByTemplate = std::map<Template, uint32_t>;
+
+  explicit NodeRuntime(NodeRuntimeOptions options);
+  Status handshake(std::chrono::milliseconds timeout);
+
+  // Calls.
+  uint32_t intern(const detail::Function& function, const std::string& name, const std::string& group);
+  Call* new_call(const detail::Function& function, std::vector<detail::Argument>&& arguments, int returns, detail::Handle* out);
+  void resolve_arguments(Call& call);
+  void argument_ready(Call& call);
+  void dispatch(Call& call);
+  bool send_call(Call& call, Peer& peer);
+  void on_reply(Call& call, const Reply& reply);
+  void set_value(detail::ObjectEntry& entry, const Reply& reply);
+  void finish(Call& call, uint64_t run_ns);
+  void fail_call(Call& call, const Status& status);
+  void fail_results(Call& call, const Status& status);
+  void dispose(Call& call);
+  void store_arguments(Call& call);
+  void wait_for_room();
+  std::string call_name(const Call& call) const;
+  Status cancel_call(Call& call, bool force);
+
+  // Replies and waiting.
+  size_t poll_replies();
+  void wake_waiters();
+  void completer_main();
+  void note_outstanding();
+
+  // The raylet's socket.
+  void control_main();
+  void handle_frame(wire::Frame& frame);
+  template <typename Message>
+  bool decode_frame(const wire::Frame& frame, Message& out);
+  void on_lease_granted(wire::Frame& frame);
+  void on_actor_update(wire::Frame& frame);
+  void on_relay(wire::Frame& frame);
+  void on_process_died(const wire::ProcessDied& message);
+  Peer* open_peer(wire::Frame& frame, uint64_t channel, bool is_new, uint64_t process, int pid);
+  void tick();
+  void disconnected(const Status& status);
+
+  // Jobs that may block on the store, off the lock.
+  void post_job(std::function<void()> job);
+  void jobs_main();
+
+  NodeRuntimeOptions options_;
+  ProcessId self_;
+  wire::Welcome welcome_;
+  std::unique_ptr<wire::Connection> connection_;
+  wire::Bell bell_;
+  std::unique_ptr<object_store::StoreClient> store_;
+  Fd wake_control_;
+
+  mutable RuntimeLock lock_;
+  ObjectTable objects_;
+  TaskOwner tasks_;
+  ActorOwner actors_;
+  std::map<uint64_t, std::unique_ptr<Peer>> peers_;  // by channel
+  std::vector<Peer*> active_;
+  ByTemplate templates_;
+  std::vector<const Template*> template_by_id_;
+  std::map<const detail::Function*, uint32_t> plain_templates_;
+  std::map<ActorId, std::weak_ptr<detail::ActorRecord>> records_;
+  std::set<Call*> timed_;
+  std::map<uint64_t, std::pair<bool, wire::ActorFound>> searches_;
+  std::map<uint64_t, std::pair<bool, wire::NodeState>> state_requests_;
+  uint64_t next_request_ = 1;
+  std::vector<wire::ObjectLocation> to_free_;
+  std::vector<int> devices_;
+  Status down_;  ///< Not OK once the raylet is gone.
+  std::atomic<size_t> live_calls_{0};
+  std::atomic<bool> has_outstanding_{false};
+  std::atomic<int> waiting_{0};
+  std::atomic<int> sleeping_{0};
+
+  std::atomic<bool> stopping_{false};
+  std::atomic<bool> leaving_{false};  ///< Goodbye was said: the end of the socket is expected.
+  std::mutex completer_mutex_;
+  std::condition_variable completer_wake_;
+  std::atomic<bool> completer_deep_{false};
+  std::mutex jobs_mutex_;
+  std::condition_variable jobs_wake_;
+  std::deque<std::function<void()>> jobs_;  // bounded by the live calls
+  std::thread control_;
+  std::thread completer_;
+  std::thread jobs_thread_;
+};
+
+/// What this thread runs now, on a worker. Null elsewhere.
+struct Running {
+  const std::atomic<bool>* cancelled = nullptr;
+  Uncovered uncovered;
+  std::function<void(bool blocked)> on_blocked;
+};
+Running*& running();
+
+}  // namespace manta

@@ -1,0 +1,251 @@
+#include "actors/object_table.h"
+
+#include "actors/call_format.h"
+#include "common/check.h"
+
+#include <algorithm>
+
+namespace manta {
+
+using detail::Handle;
+using detail::ObjectEntry;
+using detail::ObjectState;
+
+Handle ObjectTable::make(uint64_t sequence) {
+  auto* const entry = new ObjectEntry();
+  entry->id = {self_.value, sequence};
+  return Handle(entry);
+}
+
+ObjectEntry* ObjectTable::find(const ObjectId& id) const {
+  const auto at = exported_.find(id);
+  return at == exported_.end() ? nullptr : at->second;
+}
+
+// ---------------------------------------------------------------------------------------------------- values
+
+void ObjectTable::ready(ObjectEntry& entry, ObjectState state) {
+  entry.producer = nullptr;
+  entry.state.store(state, std::memory_order_release);
+  std::vector<detail::Waiter> waiters;
+  waiters.swap(entry.waiters);
+  for (const detail::Waiter& waiter : waiters) waiter.ready(waiter.context);
+}
+
+void ObjectTable::complete(ObjectEntry& entry, std::string blob) {
+  if (entry.is_ready()) return;
+  entry.blob = std::move(blob);
+  ready(entry, ObjectState::kInline);
+}
+
+void ObjectTable::complete(ObjectEntry& entry, const wire::ObjectLocation& location) {
+  if (entry.is_ready()) return io_.free_stored(location);
+  entry.location = location;
+  ready(entry, ObjectState::kStored);
+}
+
+void ObjectTable::fail(ObjectEntry& entry, const Status& status) {
+  if (entry.is_ready()) return;
+  entry.error = status;
+  ready(entry, ObjectState::kFailed);
+}
+
+void ObjectTable::hold_inside(ObjectEntry& entry, std::span<const std::byte> blob) {
+  const Result<std::vector<ObjectId>> refs = Decoder::refs_of(blob);
+  if (!refs.ok() || refs->empty()) return;
+  for (const ObjectId& id : *refs) entry.more().inside.push_back(received(id));
+}
+
+// ---------------------------------------------------------------------------------------------------- references
+
+void ObjectTable::note_exported(ObjectEntry& entry) {
+  if (entry.exported) return;
+  entry.exported = true;
+  exported_[entry.id] = &entry;
+}
+
+Handle ObjectTable::borrow(const ObjectId& id) {
+  if (ObjectEntry* const known = find(id); known != nullptr) {
+    detail::retain(known);
+    return Handle(known);
+  }
+  Handle handle(new ObjectEntry());
+  ObjectEntry& entry = *handle.get();
+  entry.id = id;
+  if (!is_borrowed(entry)) {
+    fail(entry, Status(Code::kLost, "object " + id.to_string() + " was freed before this Ref to it arrived"));
+    return handle;
+  }
+  note_exported(entry);
+  if (dead_.contains(owner_of(id))) fail(entry, Status(Code::kLost, "the owner of object " + id.to_string() + " is dead"));
+  return handle;
+}
+
+Handle ObjectTable::handle_for(const ObjectId& id, Uncovered* uncovered) {
+  Handle handle = borrow(id);
+  ObjectEntry& entry = *handle.get();
+  if (!is_borrowed(entry) || entry.more().tokens != 0 || dead_.contains(owner_of(id))) return handle;
+  if (uncovered != nullptr) {
+    uncovered->borrowed.push_back(handle);
+  } else {
+    entry.more().tokens = 1;
+    add_tokens(id, self_, 1);
+  }
+  return handle;
+}
+
+std::vector<ObjectId> ObjectTable::keep(Uncovered& uncovered) {
+  std::vector<ObjectId> kept;
+  auto& list = uncovered.borrowed;
+  std::sort(list.begin(), list.end(), [](const Handle& a, const Handle& b) { return a.get() < b.get(); });
+  for (size_t i = 0; i < list.size();) {
+    ObjectEntry& entry = *list[i].get();
+    size_t mine = 0;
+    for (; i < list.size() && list[i].get() == &entry; ++i) ++mine;
+    if (entry.more().tokens != 0 || entry.refs.load(std::memory_order_acquire) <= mine) continue;
+    entry.more().tokens = 1;
+    kept.push_back(entry.id);
+  }
+  list.clear();
+  return kept;
+}
+
+void ObjectTable::add_tokens(const ObjectId& id, ProcessId who, int64_t delta) {
+  if (owner_of(id) != self_) {
+    return io_.relay(owner_of(id), peer_payload(PeerBorrow{id.sequence, who.value, delta}));
+  }
+  ObjectEntry* const entry = find(id);
+  if (entry == nullptr || dead_.contains(who)) return;
+  auto& borrowers = entry->more().borrowers;
+  if ((borrowers[who] += delta) == 0) borrowers.erase(who);
+  free_if_unused(*entry);
+}
+
+void ObjectTable::kept_by(const ObjectId& id, ProcessId worker) { add_tokens(id, worker, 1); }
+void ObjectTable::sent_in_result(const ObjectId& id, ProcessId receiver) { add_tokens(id, receiver, 1); }
+
+Handle ObjectTable::received(const ObjectId& id) {
+  Handle handle = borrow(id);
+  if (owner_of(id) == self_) {
+    add_tokens(id, self_, -1);
+  } else {
+    ++handle.get()->more().tokens;
+  }
+  return handle;
+}
+
+void ObjectTable::on_borrow(const PeerBorrow& message) {
+  add_tokens({self_.value, message.sequence}, {message.who}, message.delta);
+}
+
+// ---------------------------------------------------------------------------------------------------- values of others
+
+void ObjectTable::fetch(ObjectEntry& entry) {
+  if (!is_borrowed(entry) || entry.is_ready() || entry.more().fetching) return;
+  entry.more().fetching = true;
+  io_.relay(owner_of(entry.id), peer_payload(PeerFetch{entry.id.sequence}));
+}
+
+void ObjectTable::answer(ProcessId to, ObjectEntry& entry) {
+  PeerFetched out;
+  out.sequence = entry.id.sequence;
+  if (entry.state == ObjectState::kFailed) {
+    out.status = wire::to_wire(entry.error);
+  } else if (entry.state == ObjectState::kStored) {
+    out.stored = true;
+    out.location = entry.location;
+  } else {
+    out.blob = entry.blob;
+    for (const Handle& inside : entry.more().inside) sent_in_result(inside.get()->id, to);
+  }
+  io_.relay(to, peer_payload(out));
+}
+
+void ObjectTable::on_fetch(ProcessId from, const PeerFetch& message) {
+  ObjectEntry* const entry = find({self_.value, message.sequence});
+  if (entry == nullptr) {
+    const Status lost(Code::kLost, "object " + ObjectId{self_.value, message.sequence}.to_string() + " was freed by its owner");
+    return io_.relay(from, peer_payload(PeerFetched{message.sequence, wire::to_wire(lost), false, {}, {}}));
+  }
+  if (entry->is_ready()) return answer(from, *entry);
+  struct Pending {
+    ObjectTable* table;
+    ProcessId to;
+    Handle handle;
+  };
+  detail::retain(entry);
+  auto* const pending = new Pending{this, from, Handle(entry)};
+  entry->waiters.push_back({[](void* context) {
+                              const std::unique_ptr<Pending> self(static_cast<Pending*>(context));
+                              self->table->answer(self->to, *self->handle.get());
+                            },
+                            pending});
+}
+
+void ObjectTable::on_fetched(ProcessId from, const PeerFetched& message) {
+  ObjectEntry* const entry = find({from.value, message.sequence});
+  const bool wanted = entry != nullptr && !entry->is_ready();
+  if (const Status status = wire::from_wire(message.status); !status.ok()) {
+    if (wanted) fail(*entry, status);
+    return;
+  }
+  if (message.stored) {
+    if (wanted) complete(*entry, message.location);
+    return;
+  }
+  if (!wanted) {
+    // Nobody waits any more, but the tokens of the Refs inside were counted for us: take them and let them go.
+    const Handle scratch(new ObjectEntry());
+    scratch.get()->id = {from.value, 0};
+    hold_inside(*scratch.get(), std::as_bytes(std::span(message.blob)));
+    return;
+  }
+  hold_inside(*entry, std::as_bytes(std::span(message.blob)));
+  complete(*entry, message.blob);
+}
+
+void ObjectTable::on_process_died(ProcessId process, const Status& cause) {
+  dead_.insert(process);
+  std::vector<Handle> touched;  // handles: what one of them ends may end another
+  for (const auto& [id, entry] : exported_) {
+    if (owner_of(id) != process && !(entry->extras && entry->extras->borrowers.contains(process))) continue;
+    detail::retain(entry);
+    touched.emplace_back(entry);
+  }
+  for (const Handle& handle : touched) {
+    ObjectEntry& entry = *handle.get();
+    if (owner_of(entry.id) == process) {
+      fail(entry, Status(Code::kLost, "the owner of object " + entry.id.to_string() + " is gone: " + cause.message()));
+    } else {
+      entry.more().borrowers.erase(process);
+    }
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------- the end
+
+void ObjectTable::free_if_unused(ObjectEntry& entry) {
+  if (entry.refs.load(std::memory_order_acquire) != 0 || !entry.more().borrowers.empty()) return;
+  destroy(&entry);
+}
+
+void ObjectTable::release_exported(ObjectEntry* entry) {
+  if (entry->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) forget(entry);
+}
+
+void ObjectTable::forget(ObjectEntry* entry) {
+  if (entry->extras && !is_borrowed(*entry) && !entry->extras->borrowers.empty()) return;  // its borrowers keep it
+  if (is_borrowed(*entry) && entry->extras && entry->extras->tokens != 0 && !dead_.contains(owner_of(entry->id))) {
+    add_tokens(entry->id, self_, -entry->extras->tokens);
+  }
+  destroy(entry);
+}
+
+void ObjectTable::destroy(ObjectEntry* entry) {
+  if (entry->exported) exported_.erase(entry->id);
+  if (!is_borrowed(*entry) && entry->state == ObjectState::kStored) io_.free_stored(entry->location);
+  if (entry->is_actor) io_.end_actor({entry->id.owner, entry->id.sequence});
+  delete entry;
+}
+
+}  // namespace manta

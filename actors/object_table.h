@@ -1,0 +1,96 @@
+// The objects of one process: those it owns, and those of others that it borrows. Reference counts, values, waiters.
+//
+// An owner frees an object when no handle to it is left anywhere. Handles of other processes are counted as tokens in the owner's
+// entry, by process. A token is counted each time a Ref travels in a result or a fetched value; a borrower gives back all it got
+// when its last handle goes. Token messages may overtake each other (they are sums, and an object is freed only when the
+// tokens of every process are zero). While a Ref travels as an argument, the caller's own handle covers it: no message; what
+// the worker keeps past its reply is listed in the reply, and the caller counts it before it lets its own handle go. When a process
+// dies, its tokens go.
+//
+// Thread safety: under the runtime's lock, but for the inline checks on entries. Nothing here blocks or does I/O: `Io` sends.
+#pragma once
+
+#include "actors/object_entry.h"
+#include "actors/peer_messages.h"
+
+#include <functional>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+namespace manta {
+
+/// Refs that came with the arguments of a running call, or in values read during it, and that nothing but the caller covers.
+struct Uncovered {
+  std::vector<detail::Handle> borrowed;
+};
+
+class ObjectTable {
+ public:
+  struct Io {
+    std::function<void(ProcessId to, std::string payload)> relay;
+    std::function<void(const wire::ObjectLocation&)> free_stored;
+    std::function<void(const ActorId&)> end_actor;  ///< Nobody references the actor any more.
+  };
+
+  ObjectTable(ProcessId self, Io io) : self_(self), io_(std::move(io)) {}
+
+  /// `count` new pending objects of consecutive ids; returns the first sequence.
+  uint64_t reserve(uint64_t count) { return std::exchange(next_, next_ + count); }
+  detail::Handle make(uint64_t sequence);
+  detail::Handle make() { return make(reserve(1)); }
+
+  /// The object becomes ready; waiters are called. Ignored when it is ready already (a duplicate, a late reply).
+  void complete(detail::ObjectEntry& entry, std::string blob);
+  void complete(detail::ObjectEntry& entry, const wire::ObjectLocation& location);
+  void fail(detail::ObjectEntry& entry, const Status& status);
+  /// Notes the Refs inside a value that came from `sender`, so that they live as long as it.
+  void hold_inside(detail::ObjectEntry& entry, std::span<const std::byte> blob);
+
+  void note_exported(detail::ObjectEntry& entry);
+  /// A handle for an id that came from elsewhere. `uncovered` collects it when only the running call covers it; without it
+  /// the owner is told at once.
+  detail::Handle handle_for(const ObjectId& id, Uncovered* uncovered);
+  /// After the call: the ids among `uncovered` that somebody here still holds, for the reply.
+  std::vector<ObjectId> keep(Uncovered& uncovered);
+  /// The caller of a worker that keeps `id`.
+  void kept_by(const ObjectId& id, ProcessId worker);
+  /// A Ref leaves this process in a result for `receiver`.
+  void sent_in_result(const ObjectId& id, ProcessId receiver);
+  /// A Ref came in a result or fetched value: takes over the token that its sender counted.
+  detail::Handle received(const ObjectId& id);
+
+  /// Asks the owner for a borrowed object's value, once.
+  void fetch(detail::ObjectEntry& entry);
+
+  void on_borrow(const PeerBorrow& message);
+  void on_fetch(ProcessId from, const PeerFetch& message);
+  void on_fetched(ProcessId from, const PeerFetched& message);
+  void on_process_died(ProcessId process, const Status& cause);
+
+  /// One handle less to an exported object.
+  void release_exported(detail::ObjectEntry* entry);
+  /// The last handle here is gone: gives tokens back, or frees an owned object that nobody else holds.
+  void forget(detail::ObjectEntry* entry);
+
+  [[nodiscard]] size_t exported_count() const { return exported_.size(); }
+
+ private:
+  bool is_borrowed(const detail::ObjectEntry& entry) const { return entry.id.owner != self_.value; }
+  void add_tokens(const ObjectId& id, ProcessId who, int64_t delta);
+  void ready(detail::ObjectEntry& entry, detail::ObjectState state);
+  void free_if_unused(detail::ObjectEntry& entry);
+  void answer(ProcessId to, detail::ObjectEntry& entry);
+  void destroy(detail::ObjectEntry* entry);
+  /// The entry of a borrowed id, made if there is none; null for an owned object that is gone.
+  detail::Handle borrow(const ObjectId& id);
+  detail::ObjectEntry* find(const ObjectId& id) const;
+
+  ProcessId self_;
+  Io io_;
+  uint64_t next_ = 1;
+  std::unordered_map<ObjectId, detail::ObjectEntry*> exported_;  ///< Owned ones whose id left, and all borrowed ones.
+  std::unordered_set<ProcessId> dead_;
+};
+
+}  // namespace manta

@@ -1,0 +1,180 @@
+#include "actors/peer.h"
+
+#include "common/check.h"
+
+#include <bit>
+
+namespace manta {
+namespace {
+
+std::span<const std::byte> blob_bytes(const std::string& blob) { return std::as_bytes(std::span(blob)); }
+
+/// What an argument sends: its own blob, the blob of the object it refers to, or that object's location.
+struct Part {
+  PartKind kind = PartKind::kInline;
+  std::span<const std::byte> blob;
+  const detail::ObjectEntry* stored = nullptr;
+  [[nodiscard]] size_t size_bytes() const { return kind == PartKind::kInline ? blob.size() : sizeof(PackedLocation); }
+};
+
+Part part_of(const detail::Argument& argument) {
+  if (!argument.ref) return {PartKind::kInline, blob_bytes(argument.blob), nullptr};
+  const detail::ObjectEntry& entry = *argument.ref.get();
+  if (entry.state.load(std::memory_order_acquire) == detail::ObjectState::kStored) return {PartKind::kStored, {}, &entry};
+  return {PartKind::kInline, blob_bytes(entry.blob), nullptr};
+}
+
+}  // namespace
+
+size_t Peer::message_bytes(const Call& call) {
+  size_t size = sizeof(CallHeader);
+  for (const detail::Argument& argument : call.arguments) size += sizeof(PartHeader) + padded(part_of(argument).size_bytes());
+  return size;
+}
+
+void Peer::write_arguments(const Call& call, Pen& pen) {
+  for (const detail::Argument& argument : call.arguments) {
+    const Part part = part_of(argument);
+    pen.write(PartHeader{static_cast<uint32_t>(part.kind), static_cast<uint32_t>(part.size_bytes())});
+    if (part.kind == PartKind::kStored) {
+      pen.write(pack(part.stored->location));
+    } else {
+      pen.padded_bytes(part.blob);
+    }
+  }
+}
+
+bool Peer::teach(uint32_t id, const Template& call_template) {
+  const std::string_view key = call_template.function->key;
+  const size_t size = 16 + key.size() + call_template.name.size() + call_template.group.size();
+  const std::span<std::byte> room = channel_->requests.reserve(size);
+  if (room.empty()) return false;
+  Pen pen(room.first(size));
+  pen.write(id);
+  pen.write(static_cast<uint32_t>(key.size()));
+  pen.write(static_cast<uint32_t>(call_template.name.size()));
+  pen.write(static_cast<uint32_t>(call_template.group.size()));
+  for (const std::string_view text : {key, std::string_view(call_template.name), std::string_view(call_template.group)}) {
+    pen.bytes(std::as_bytes(std::span(text)));
+  }
+  channel_->requests.publish(static_cast<uint16_t>(RequestKind::kTemplate), size);
+  if (taught_.size() <= id) taught_.resize(id + 1);
+  taught_[id] = true;
+  return true;
+}
+
+bool Peer::send(Call& call, const Template& call_template) {
+  const bool is_taught = call.template_id < taught_.size() && taught_[call.template_id];
+  if (!is_taught && !teach(call.template_id, call_template)) return false;
+  const size_t size = call.stored_arguments ? sizeof(CallHeader) + sizeof(PackedLocation) : message_bytes(call);
+  MANTA_CHECK(size <= wire::kMaxRingMessageBytes, size);
+  const std::span<std::byte> room = channel_->requests.reserve(size);
+  if (room.empty()) return false;
+
+  if (free_slots_.empty()) {
+    free_slots_.push_back(static_cast<uint32_t>(slots_.size()));
+    slots_.emplace_back();
+  }
+  call.slot = free_slots_.back();
+  free_slots_.pop_back();
+  slots_[call.slot].call = &call;
+
+  CallHeader header;
+  header.cookie = (uint64_t{slots_[call.slot].generation} << 32) | call.slot;
+  header.first_sequence = call.first_sequence;
+  header.template_id = call.template_id;
+  header.argument_count = static_cast<uint32_t>(call.arguments.size());
+  header.returns = call.returns;
+  header.attempt = call.attempt;
+  header.arguments_stored = call.stored_arguments ? 1 : 0;
+  if (call.stream) {
+    header.stream_slot = static_cast<uint32_t>(call.stream->slot);
+    header.stream_buffer = static_cast<uint32_t>(call.policy->stream_buffer);
+  }
+  Pen pen(room.first(size));
+  pen.write(header);
+  if (call.stored_arguments) {
+    pen.write(pack(call.stored_arguments.get()->location));
+  } else {
+    write_arguments(call, pen);
+  }
+  call.position = channel_->requests.publish(static_cast<uint16_t>(RequestKind::kCall), size);
+  call.peer = this;
+  call.state = CallState::kSent;
+  ++in_flight_;
+  bell_.ring(wire::Bell::Line::kRequests);
+  return true;
+}
+
+bool Peer::take_back(Call& call) {
+  if (!channel_->requests.take_back(call.position)) return false;
+  forget(call);
+  return true;
+}
+
+void Peer::forget(Call& call) {
+  MANTA_CHECK(call.peer == this && slots_[call.slot].call == &call, call.slot);
+  slots_[call.slot].call = nullptr;
+  ++slots_[call.slot].generation;
+  free_slots_.push_back(call.slot);
+  --in_flight_;
+  if (call.stream && call.stream->slot >= 0) {
+    return_stream_slot(call.stream->slot);
+    call.stream->slot = -1;
+  }
+  call.peer = nullptr;
+}
+
+Call* Peer::find(uint64_t cookie) const {
+  const uint32_t slot = static_cast<uint32_t>(cookie);
+  if (slot >= slots_.size() || slots_[slot].generation != static_cast<uint32_t>(cookie >> 32)) return nullptr;
+  return slots_[slot].call;
+}
+
+Status Peer::poll(const std::function<void(Call&, const Reply&)>& handle) {
+  while (true) {
+    Result<std::optional<wire::RingMessage>> claimed = channel_->replies.claim();
+    if (!claimed.ok()) return claimed.status();
+    if (!claimed->has_value()) return {};
+    const wire::RingMessage message = **claimed;
+    Cursor cursor(message.body);
+    Reply reply;
+    reply.kind = static_cast<ReplyKind>(message.kind);
+    reply.header = cursor.read<ReplyHeader>();
+    if (reply.kind == ReplyKind::kFailed) {
+      const auto code = cursor.read<uint32_t>();
+      const auto text_bytes = cursor.read<uint32_t>();
+      const auto type_bytes = cursor.read<uint32_t>();
+      cursor.read<uint32_t>();
+      std::string text(cursor.text(text_bytes));
+      std::string type(cursor.text(type_bytes));
+      cursor.take((8 - (text_bytes + type_bytes) % 8) % 8);
+      reply.error = Status(code == 0 ? Code::kInternal : static_cast<Code>(code), std::move(text)).with_origin_type(std::move(type));
+    } else if (reply.kind != ReplyKind::kDone) {
+      reply.value = cursor.take_padded(reply.header.value_bytes);
+      if (reply.header.value_kind == static_cast<uint32_t>(PartKind::kStored) && reply.value.size() != sizeof(PackedLocation)) cursor.take(SIZE_MAX);
+    }
+    reply.kept = cursor.take(size_t{reply.header.kept} * 16);
+    Call* const call = find(reply.header.cookie);
+    // A reply to a call that is over (cancelled, given up) is stale, not wrong.
+    if (call != nullptr && cursor.ok()) handle(*call, reply);
+    channel_->replies.release(message);
+    if (!cursor.ok()) return Status(Code::kInvalid, "process " + std::to_string(pid_) + " wrote a malformed reply");
+  }
+}
+
+void Peer::advance_stream(const Call& call, uint64_t consumed) {
+  if (call.stream->slot < 0) return;
+  channel_->stream_consumed(call.stream->slot).store(consumed, std::memory_order_release);
+  bell_.ring(wire::Bell::Line::kReplies);
+}
+
+int Peer::take_stream_slot() {
+  const int slot = std::countr_one(stream_slots_);
+  if (slot >= wire::Channel::kStreamSlots) return -1;
+  stream_slots_ |= uint64_t{1} << slot;
+  channel_->stream_consumed(slot).store(0, std::memory_order_release);
+  return slot;
+}
+
+}  // namespace manta

@@ -1,0 +1,521 @@
+#include "actors/worker.h"
+
+#include "actors/executor_pool.h"
+#include "actors/failure.h"
+#include "actors/registry.h"
+#include "actors/stdio_capture.h"
+#include "common/check.h"
+
+#include <manta/error.h>
+
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace manta {
+
+namespace {
+
+constexpr auto kSpin = std::chrono::microseconds(20);
+constexpr auto kStoreTimeout = std::chrono::seconds(10);
+constexpr int64_t kSleepUs = 200'000;
+
+std::span<const std::byte> id_bytes(std::span<const ObjectId> ids) { return std::as_bytes(ids); }
+
+std::string label_of(const Caller::Known& known, const std::string& actor) {
+  if (known.function == nullptr) return {};
+  const std::string name = known.name.empty() ? function_name(*known.function) : known.name;
+  return actor.empty() ? name : actor + "." + name.substr(name.rfind(':') == std::string::npos ? 0 : name.rfind(':') + 1);
+}
+
+}  // namespace
+
+struct Worker::ActorSide {
+  wire::StartActor start;
+  std::shared_ptr<void> instance;
+  detail::InstanceHooks hooks;
+  std::mutex state_mutex;
+  std::string last_state;
+  std::unique_ptr<ExecutorPool> pool;
+  std::map<std::string, std::unique_ptr<ExecutorPool>> groups;
+};
+
+/// One call as the user's function sees it.
+class CallOnWorker final : public detail::Invocation {
+ public:
+  CallOnWorker(Worker& worker, Job* job) : worker_(worker), job_(job) {}
+  virtual ~CallOnWorker() = default;
+
+  Status read_arguments(std::span<const std::byte> part, uint32_t count);
+  void set_instance(std::shared_ptr<void> made, const detail::InstanceHooks& made_hooks) override {
+    instance = std::move(made);
+    hooks = made_hooks;
+  }
+  [[nodiscard]] size_t argument_count() const override { return values_.size(); }
+  [[nodiscard]] const detail::Value& argument(size_t index) const override { return values_[index]; }
+  void emit(size_t index, const Encoder& value) override;
+
+  void finish(uint64_t run_ns, const Status& status, std::span<const ObjectId> kept);
+  void drop_arguments() { values_.clear(); }
+
+  std::shared_ptr<void> instance;
+  detail::InstanceHooks hooks;
+
+ private:
+  /// The value part of a reply: a blob, or a location and the ids inside.
+  std::string encode_value(const Encoder& value, ReplyHeader& header);
+  void wait_for_consumer(size_t index);
+
+  Worker& worker_;
+  Job* job_;
+  std::vector<detail::Value> values_;
+  std::string arguments_in_store_;
+  std::shared_ptr<const void> store_owner_;
+  std::string result_;
+  ReplyHeader result_header_;
+  bool has_result_ = false;
+  uint32_t parts_ = 0;
+};
+
+Status CallOnWorker::read_arguments(std::span<const std::byte> part, uint32_t count) {
+  Cursor cursor(part);
+  if (job_ != nullptr && job_->header.arguments_stored != 0) {
+    const auto at = cursor.read<PackedLocation>();
+    if (!cursor.ok()) return Status(Code::kInvalid, "a call is malformed");
+    MANTA_ASSIGN_OR_RETURN(detail::Value stored, worker_.runtime().read_stored(unpack(at)));
+    store_owner_ = stored.owner;
+    cursor = Cursor(stored.blob);
+  }
+  for (uint32_t i = 0; i < count; ++i) {
+    const auto header = cursor.read<PartHeader>();
+    const auto bytes = cursor.take_padded(header.size_bytes);
+    if (!cursor.ok()) return Status(Code::kInvalid, "a call is malformed");
+    if (header.kind == static_cast<uint32_t>(PartKind::kInline)) {
+      values_.push_back({bytes, store_owner_});
+      continue;
+    }
+    if (bytes.size() != sizeof(PackedLocation)) return Status(Code::kInvalid, "a call is malformed");
+    PackedLocation at;
+    std::memcpy(&at, bytes.data(), sizeof at);
+    Result<detail::Value> value = worker_.runtime().read_stored(unpack(at));
+    if (!value.ok()) return value.status().with_context("argument " + std::to_string(i + 1));
+    values_.push_back(std::move(value).value());
+  }
+  return {};
+}
+
+std::string CallOnWorker::encode_value(const Encoder& value, ReplyHeader& header) {
+  NodeRuntime& runtime = worker_.runtime();
+  for (const ObjectId& id : value.refs()) runtime.sent_in_result(id, job_->caller->process);
+  std::string out;
+  const size_t size = value.blob_size();
+  if (size <= kInlineBytes) {
+    header.value_kind = static_cast<uint32_t>(PartKind::kInline);
+    out = value.to_blob();
+  } else {
+    const auto stored = [&]() -> Result<wire::ObjectLocation> {
+      MANTA_ASSIGN_OR_RETURN(object_store::MutableBlock block, runtime.store().create(size, kStoreTimeout));
+      value.write_blob(block.bytes());
+      return runtime.store().seal(std::move(block), {job_->caller->process.value, job_->header.first_sequence});
+    }();
+    if (!stored.ok()) throw Error(stored.status().with_context("a result of " + std::to_string(size) + " bytes"));
+    header.value_kind = static_cast<uint32_t>(PartKind::kStored);
+    const PackedLocation at = pack(*stored);
+    out.assign(reinterpret_cast<const char*>(&at), sizeof at);
+    for (const ObjectId& id : value.refs()) out.append(reinterpret_cast<const char*>(&id), sizeof id);
+  }
+  header.value_bytes = static_cast<uint32_t>(out.size());
+  out.resize(padded(out.size()));
+  return out;
+}
+
+void CallOnWorker::wait_for_consumer(size_t index) {
+  const CallHeader& header = job_->header;
+  if (header.stream_slot >= static_cast<uint32_t>(wire::Channel::kStreamSlots)) throw Error(Status(Code::kInvalid, "a call is malformed"));
+  std::atomic<uint64_t>& consumed = job_->caller->channel->stream_consumed(static_cast<int>(header.stream_slot));
+  const auto may_go_on = [&] {
+    return job_->cancelled.load() || job_->caller->is_gone.load() || index < consumed.load(std::memory_order_acquire) + header.stream_buffer;
+  };
+  worker_.runtime().wait_until(may_go_on, detail::kForever);
+  if (job_->cancelled || job_->caller->is_gone) throw Error(Status(Code::kCancelled, "the stream's reader is gone"));
+}
+
+void CallOnWorker::emit(size_t index, const Encoder& value) {
+  if (job_ == nullptr) return;
+  if (job_->header.returns < 0) wait_for_consumer(index);
+  ReplyHeader header;
+  header.cookie = job_->header.cookie;
+  header.index = static_cast<uint32_t>(index);
+  std::string part = encode_value(value, header);
+  if (job_->header.returns == 1) {
+    result_ = std::move(part);
+    result_header_ = header;
+    has_result_ = true;
+    return;
+  }
+  ++parts_;
+  worker_.reply(*job_->caller, ReplyKind::kPart, header, std::as_bytes(std::span(part)));
+}
+
+void CallOnWorker::finish(uint64_t run_ns, const Status& status, std::span<const ObjectId> kept) {
+  if (!status.ok()) return worker_.reply_failed(*job_->caller, job_->header.cookie, run_ns, status, kept);
+  ReplyHeader header = has_result_ ? result_header_ : ReplyHeader();
+  header.cookie = job_->header.cookie;
+  header.kept = static_cast<uint32_t>(kept.size());
+  header.run_ns = run_ns;
+  if (!has_result_) header.index = parts_;
+  const auto ids = id_bytes(kept);
+  result_.append(reinterpret_cast<const char*>(ids.data()), ids.size());
+  worker_.reply(*job_->caller, has_result_ ? ReplyKind::kResult : ReplyKind::kDone, header, std::as_bytes(std::span(result_)));
+}
+
+// ---------------------------------------------------------------------------------------------------- answering
+
+void Worker::reply(Caller& caller, ReplyKind kind, const ReplyHeader& header, std::span<const std::byte> body) {
+  const std::lock_guard lock(caller.reply_mutex);
+  const size_t size = sizeof header + body.size();
+  std::span<std::byte> room;
+  for (int tries = 0; (room = caller.channel->replies.reserve(size)).empty(); ++tries) {
+    // The caller reads when it can; if it died, the raylet says so.
+    if (caller.is_gone || caller.channel->replies.is_broken()) return;
+    ::usleep(tries < 100 ? 20 : 500);
+  }
+  Pen pen(room.first(size));
+  pen.write(header);
+  pen.bytes(body);
+  caller.channel->replies.publish(static_cast<uint16_t>(kind), size);
+  caller.bell.ring(wire::Bell::Line::kReplies);
+}
+
+void Worker::reply_failed(Caller& caller, uint64_t cookie, uint64_t run_ns, const Status& status, std::span<const ObjectId> kept) {
+  constexpr size_t kLongest = 32 << 10;
+  const std::string text = status.message().substr(0, kLongest);
+  const std::string type = status.origin_type().substr(0, 1'000);
+  std::string body(16 + padded(text.size() + type.size()), '\0');
+  Pen pen(std::as_writable_bytes(std::span(body)));
+  pen.write(static_cast<uint32_t>(status.code()));
+  pen.write(static_cast<uint32_t>(text.size()));
+  pen.write(static_cast<uint32_t>(type.size()));
+  pen.write(uint32_t{0});
+  pen.bytes(std::as_bytes(std::span(text)));
+  pen.bytes(std::as_bytes(std::span(type)));
+  const auto ids = id_bytes(kept);
+  body.append(reinterpret_cast<const char*>(ids.data()), ids.size());
+  ReplyHeader header;
+  header.cookie = cookie;
+  header.kept = static_cast<uint32_t>(kept.size());
+  header.run_ns = run_ns;
+  reply(caller, ReplyKind::kFailed, header, std::as_bytes(std::span(body)));
+}
+
+// ---------------------------------------------------------------------------------------------------- running
+
+void Worker::begin(Job& job) {
+  const std::lock_guard lock(running_mutex_);
+  jobs_.push_back(&job);
+}
+
+void Worker::set_blocked(bool blocked) {
+  const std::lock_guard lock(blocked_mutex_);
+  // The process gives its CPUs back only when none of its executors runs.
+  const bool before = blocked_ == executors_;
+  blocked_ += blocked ? 1 : -1;
+  if (const bool after = blocked_ == executors_; after != before) (void)runtime_->send(wire::Blocked{after});
+}
+
+void Worker::execute(Job& job) {
+  const auto start = std::chrono::steady_clock::now();
+  Running here;
+  here.cancelled = &job.cancelled;
+  here.on_blocked = [this](bool blocked) { set_blocked(blocked); };
+  running() = &here;
+  const std::string& label = job.known->label;
+  set_stdio_label(&label);
+
+  Status status;
+  uint64_t run_ns = 0;
+  std::vector<ObjectId> kept;
+  CallOnWorker call(*this, &job);
+  if (job.cancelled) {
+    status = Status(Code::kCancelled, label + " was cancelled");
+  } else if (status = call.read_arguments(std::as_bytes(std::span(job.arguments)), job.header.argument_count); status.ok()) {
+    if (actor_) call.self = actor_->instance.get();
+    status = run_guarded(job.known->function->thunk, call);
+  }
+  if (status.code() == Code::kTaskFailed && !status.message().starts_with("in ")) {
+    status = status.with_context("in " + label + " (process " + std::to_string(::getpid()) + "): " + status.origin_type());
+  }
+  call.drop_arguments();
+  kept = runtime_->keep(here.uncovered);
+  if (actor_ && status.ok()) save_state();
+  flush_stdio();
+  set_stdio_label(nullptr);
+  run_ns = static_cast<uint64_t>(std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count());
+  call.finish(run_ns, status, kept);
+  running() = nullptr;
+  const std::lock_guard lock(running_mutex_);
+  jobs_.remove(&job);
+}
+
+void Worker::save_state() {
+  if (actor_->hooks.save == nullptr) return;
+  Encoder out;
+  const std::lock_guard lock(actor_->state_mutex);
+  actor_->hooks.save(actor_->instance.get(), out);
+  std::string state = out.to_blob();
+  if (state == actor_->last_state) return;
+  (void)runtime_->send(wire::SaveActorState{actor_->start.actor, actor_->start.incarnation, state});
+  actor_->last_state = std::move(state);
+}
+
+void Worker::start_actor(wire::StartActor message) {
+  auto side = std::make_unique<ActorSide>();
+  side->start = std::move(message);
+  const wire::StartActor& start = side->start;
+  runtime_->set_devices(start.devices);
+  set_stdio_label(&start.class_name);
+  const auto construct = [&]() -> Status {
+    const detail::Function* const constructor = find_function(start.class_key);
+    if (constructor == nullptr) return Status(Code::kInvalid, "this program has no actor class " + start.class_name);
+    const auto bytes = std::as_bytes(std::span(start.arguments));
+    Cursor cursor(bytes);
+    const auto count = cursor.read<uint64_t>();
+    if (!cursor.ok() || count > bytes.size()) return Status(Code::kInvalid, "an actor's arguments are malformed");
+    CallOnWorker call(*this, nullptr);
+    MANTA_RETURN_IF_ERROR(call.read_arguments(cursor.rest(), static_cast<uint32_t>(count)));
+    MANTA_RETURN_IF_ERROR(run_guarded(constructor->thunk, call));
+    side->instance = std::move(call.instance);
+    side->hooks = call.hooks;
+    if (!start.has_state || side->hooks.restore == nullptr) return {};
+    side->last_state = start.state;
+    Decoder state(std::as_bytes(std::span(start.state)));
+    try {
+      side->hooks.restore(side->instance.get(), state);
+    } catch (const std::exception& error) {
+      return Status(Code::kTaskFailed, std::string("restore: ") + error.what()).with_origin_type(detail::type_name(typeid(error).name()));
+    }
+    return {};
+  };
+  Status status = construct();
+  flush_stdio();
+  set_stdio_label(nullptr);
+  if (status.code() == Code::kTaskFailed) {
+    status = status.with_context("in the constructor of " + start.class_name + " (process " + std::to_string(::getpid()) + ")");
+  }
+  if (status.ok()) {
+    executors_ = start.max_concurrency;
+    for (const auto& [name, threads] : start.concurrency_groups) executors_ += std::max(threads, 1);
+    if (executors_ > 1) {
+      side->pool = std::make_unique<ExecutorPool>(*this, start.max_concurrency);
+      for (const auto& [name, threads] : start.concurrency_groups) {
+        side->groups[name] = std::make_unique<ExecutorPool>(*this, std::max(threads, 1));
+      }
+    }
+    actor_ = std::move(side);
+    (void)runtime_->send(wire::ActorStarted{actor_->start.actor, actor_->start.incarnation, {}});
+  } else {
+    (void)runtime_->send(wire::ActorStarted{start.actor, start.incarnation, wire::to_wire(status)});
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------- taking calls
+
+void Worker::learn(Caller& caller, std::span<const std::byte> body) {
+  Cursor cursor(body);
+  const auto id = cursor.read<uint32_t>();
+  const auto key = cursor.read<uint32_t>();
+  const auto name = cursor.read<uint32_t>();
+  const auto group = cursor.read<uint32_t>();
+  auto known = std::make_unique<Caller::Known>();
+  known->key = cursor.text(key);
+  known->name = cursor.text(name);
+  known->group = cursor.text(group);
+  constexpr uint32_t kMostTemplates = 1 << 20;
+  if (!cursor.ok() || id > kMostTemplates) return;
+  known->function = find_function(known->key);
+  known->label = label_of(*known, actor_ ? actor_->start.class_name : std::string());
+  if (caller.templates.size() <= id) caller.templates.resize(id + 1);
+  caller.templates[id] = std::move(known);
+}
+
+bool Worker::take_from(const std::shared_ptr<Caller>& caller) {
+  Result<std::optional<wire::RingMessage>> claimed = caller->channel->requests.claim();
+  if (!claimed.ok()) {
+    caller->is_gone = true;
+    return false;
+  }
+  if (!claimed->has_value()) return false;
+  const wire::RingMessage message = **claimed;
+  if (message.kind != static_cast<uint16_t>(RequestKind::kCall)) {
+    if (message.kind == static_cast<uint16_t>(RequestKind::kTemplate)) learn(*caller, message.body);
+    caller->channel->requests.release(message);
+    return true;
+  }
+  auto job = std::make_unique<Job>();
+  job->caller = caller;
+  Cursor cursor(message.body);
+  job->header = cursor.read<CallHeader>();
+  job->arguments.assign(reinterpret_cast<const char*>(cursor.rest().data()), cursor.rest().size());
+  caller->channel->requests.release(message);
+  if (!cursor.ok()) return true;
+  const uint32_t id = job->header.template_id;
+  job->known = id < caller->templates.size() ? caller->templates[id].get() : nullptr;
+  if (job->known == nullptr || job->known->function == nullptr) {
+    const std::string what = job->known == nullptr ? "a function it was not taught" : detail::type_name(job->known->key.c_str());
+    reply_failed(*caller, job->header.cookie, 0, Status(Code::kInvalid, "this worker's program does not have " + what), {});
+    return true;
+  }
+  begin(*job);
+  hand_out(std::move(job));
+  return true;
+}
+
+void Worker::hand_out(std::unique_ptr<Job> job) {
+  if (!actor_ || executors_ == 1) return execute(*job);
+  ExecutorPool* pool = actor_->pool.get();
+  if (!job->known->group.empty()) {
+    const auto at = actor_->groups.find(job->known->group);
+    if (at == actor_->groups.end()) {
+      const Status status(Code::kInvalid, actor_->start.class_name + " has no concurrency group named " + job->known->group);
+      reply_failed(*job->caller, job->header.cookie, 0, status, {});
+      const std::lock_guard lock(running_mutex_);
+      jobs_.remove(job.get());
+      return;
+    }
+    pool = at->second.get();
+  }
+  pool->post(std::move(job));
+}
+
+// One call of each caller in turn: nobody's flood starves another.
+bool Worker::take_one() {
+  if (callers_version_.load(std::memory_order_acquire) != snapshot_version_) {
+    const std::lock_guard lock(mutex_);
+    snapshot_ = callers_;
+    snapshot_version_ = callers_version_.load();
+  }
+  for (size_t i = 0; i < snapshot_.size(); ++i) {
+    const size_t at = (next_caller_ + i) % snapshot_.size();
+    if (snapshot_[at]->is_gone) continue;
+    if (take_from(snapshot_[at])) {
+      next_caller_ = at + 1;
+      return true;
+    }
+  }
+  return false;
+}
+
+bool Worker::should_stop() {
+  if (!stop_asked_) return false;
+  if (!actor_) return true;
+  if (actor_->pool && !actor_->pool->is_idle()) return false;
+  return std::all_of(actor_->groups.begin(), actor_->groups.end(), [](const auto& group) { return group.second->is_idle(); });
+}
+
+void Worker::main_loop() {
+  wire::Bell& bell = runtime_->bell();
+  while (true) {
+    if (has_posted_.exchange(false)) {
+      std::vector<wire::StartActor> to_start;
+      {
+        const std::lock_guard lock(mutex_);
+        to_start.swap(to_start_);
+      }
+      for (wire::StartActor& start : to_start) start_actor(std::move(start));
+    }
+    if (take_one()) continue;
+    if (should_stop()) return;
+    const auto start = std::chrono::steady_clock::now();
+    bool found = false;
+    while (!found && std::thread::hardware_concurrency() > 1 && std::chrono::steady_clock::now() - start < kSpin) {
+      __builtin_ia32_pause();
+      found = take_one();
+    }
+    if (found) continue;
+    const uint32_t ticket = bell.prepare_sleep(wire::Bell::Line::kRequests);
+    if (take_one() || has_posted_ || (stop_asked_ && should_stop())) {
+      bell.cancel_sleep(wire::Bell::Line::kRequests);
+      continue;
+    }
+    bell.sleep(wire::Bell::Line::kRequests, ticket, stop_asked_ ? 1'000 : kSleepUs);
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------- control thread
+
+void Worker::on_attach(const wire::AttachChannel& message, std::unique_ptr<wire::Channel> channel, wire::Bell caller_bell) {
+  auto caller = std::make_shared<Caller>();
+  caller->channel_id = message.channel;
+  caller->process = {message.caller};
+  caller->channel = std::move(channel);
+  caller->bell = std::move(caller_bell);
+  if (!message.devices.empty()) runtime_->set_devices(message.devices);
+  {
+    const std::lock_guard lock(mutex_);
+    callers_.push_back(std::move(caller));
+    ++callers_version_;
+  }
+  runtime_->bell().ring(wire::Bell::Line::kRequests);
+}
+
+void Worker::on_detach(const wire::DetachChannel& message) {
+  const std::lock_guard lock(mutex_);
+  for (const auto& caller : callers_) {
+    if (caller->channel_id == message.channel) caller->is_gone = true;
+  }
+  std::erase_if(callers_, [&](const auto& caller) { return caller->channel_id == message.channel; });
+  ++callers_version_;
+}
+
+void Worker::on_start_actor(wire::StartActor message) {
+  {
+    const std::lock_guard lock(mutex_);
+    to_start_.push_back(std::move(message));
+    has_posted_ = true;
+  }
+  runtime_->bell().ring(wire::Bell::Line::kRequests);
+}
+
+void Worker::on_stop_actor(const wire::StopActor& message) {
+  if (!message.drain) ::_exit(0);
+  stop_asked_ = true;
+  runtime_->bell().ring(wire::Bell::Line::kRequests);
+}
+
+void Worker::on_cancel(ProcessId caller, uint64_t cookie) {
+  const std::lock_guard lock(running_mutex_);
+  for (Job* job : jobs_) {
+    if (job->caller->process == caller && job->header.cookie == cookie) job->cancelled = true;
+  }
+  runtime_->bell().ring(wire::Bell::Line::kReplies);
+}
+
+void Worker::on_goodbye() { ::_exit(0); }
+void Worker::on_disconnected() { ::_exit(1); }
+
+Worker::Worker() = default;
+Worker::~Worker() = default;
+
+int Worker::serve(Fd socket, wire::Hello hello) {
+  capture_stdio();
+  NodeRuntimeOptions options;
+  options.socket = std::move(socket);
+  options.hello = std::move(hello);
+  options.worker = this;
+  Result<std::unique_ptr<NodeRuntime>> runtime = NodeRuntime::connect(std::move(options), std::chrono::seconds(10));
+  if (!runtime.ok()) {
+    std::fprintf(stderr, "manta worker: %s\n", runtime.status().to_string().c_str());
+    flush_stdio();
+    return 1;
+  }
+  runtime_ = std::move(runtime).value();
+  Runtime::install(runtime_.get());
+  main_loop();
+  flush_stdio();
+  // The user's actor is destroyed in an orderly way; what else the process holds goes with it.
+  actor_.reset();
+  flush_stdio();
+  ::_exit(0);
+}
+
+}  // namespace manta

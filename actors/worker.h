@@ -1,0 +1,107 @@
+// A worker: the same binary, started by a raylet, running what callers put into their rings.
+//
+//   idle pool worker --lease--> runs tasks of its callers --StartActor--> one actor's process, to its end
+//
+// Threads: the main thread claims calls from the rings and runs them; an actor with max_concurrency above 1 or groups has pools of
+// executor threads instead, and the main thread only hands out. Control frames arrive on the runtime's control thread, which
+// posts to the main thread. A call's arguments are read before its ring room is given back, and its reply leaves after all it
+// promises is on its way (stored results sealed, actor state saved, kept Refs listed).
+#pragma once
+
+#include "actors/call_format.h"
+#include "actors/node_runtime.h"
+
+#include <atomic>
+#include <list>
+#include <memory>
+#include <mutex>
+
+namespace manta {
+
+/// A process that calls this one.
+struct Caller {
+  uint64_t channel_id = 0;
+  ProcessId process;
+  std::unique_ptr<wire::Channel> channel;
+  wire::Bell bell;
+  std::mutex reply_mutex;  ///< The reply ring has one producer at a time.
+  struct Known {
+    const detail::Function* function = nullptr;
+    std::string key;
+    std::string name;
+    std::string group;
+    std::string label;  ///< For people: in errors, and before what it prints.
+  };
+  std::vector<std::unique_ptr<Known>> templates;  ///< By the caller's ids; main thread only.
+  std::vector<int> devices;
+  std::atomic<bool> is_gone{false};
+};
+
+/// One call, taken out of its ring. Shares its caller, which may go before the call ends.
+struct Job {
+  std::shared_ptr<Caller> caller;
+  CallHeader header;
+  const Caller::Known* known = nullptr;
+  std::string arguments;
+  std::atomic<bool> cancelled{false};
+};
+
+class ExecutorPool;
+
+class Worker final : public WorkerSide {
+ public:
+  Worker();
+  ~Worker() override;
+
+  /// Serves on the raylet's socket until told to end; the process's exit code.
+  int serve(Fd socket, wire::Hello hello);
+
+  void on_attach(const wire::AttachChannel& message, std::unique_ptr<wire::Channel> channel, wire::Bell caller_bell) override;
+  void on_detach(const wire::DetachChannel& message) override;
+  void on_start_actor(wire::StartActor message) override;
+  void on_stop_actor(const wire::StopActor& message) override;
+  void on_cancel(ProcessId caller, uint64_t cookie) override;
+  void on_goodbye() override;
+  void on_disconnected() override;
+
+  /// Runs one call and answers it. Any executor thread.
+  void execute(Job& job);
+  void begin(Job& job);  ///< From now on it can be cancelled.
+
+  NodeRuntime& runtime() { return *runtime_; }
+
+ private:
+  struct ActorSide;
+  void main_loop();
+  bool take_one();
+  bool take_from(const std::shared_ptr<Caller>& caller);
+  void learn(Caller& caller, std::span<const std::byte> body);
+  void hand_out(std::unique_ptr<Job> job);
+  void start_actor(wire::StartActor message);
+  bool should_stop();
+  void reply(Caller& caller, ReplyKind kind, const ReplyHeader& header, std::span<const std::byte> body);
+  void reply_failed(Caller& caller, uint64_t cookie, uint64_t run_ns, const Status& status, std::span<const ObjectId> kept);
+  void save_state();
+  void set_blocked(bool blocked);
+
+  friend class CallOnWorker;
+
+  std::unique_ptr<NodeRuntime> runtime_;
+  std::mutex mutex_;  // the callers and what the control thread posts
+  std::vector<std::shared_ptr<Caller>> callers_;
+  std::vector<std::shared_ptr<Caller>> snapshot_;  // the main thread's copy
+  std::atomic<uint64_t> callers_version_{0};
+  uint64_t snapshot_version_ = 0;
+  std::vector<wire::StartActor> to_start_;
+  std::atomic<bool> has_posted_{false};
+  std::atomic<bool> stop_asked_{false};
+  size_t next_caller_ = 0;
+  std::mutex running_mutex_;
+  std::list<Job*> jobs_;
+  std::unique_ptr<ActorSide> actor_;
+  int executors_ = 1;
+  std::mutex blocked_mutex_;
+  int blocked_ = 0;
+};
+
+}  // namespace manta
