@@ -4,8 +4,9 @@
 //   caller --- requests ring ---> worker        each message: {size, kind, state, ...} then bytes, 16-byte aligned, in place
 //   caller <--- replies ring ---- worker
 //
-// Invariants: positions only grow; tail <= head <= tail + capacity; a message never wraps (a filler takes the end of the ring);
-// bytes of a message are written before `head` passes them, and not reused before `tail` passes them.
+// Invariants: positions only grow; a message never wraps (a filler takes the end of the ring); the header after the last message
+// says kEmpty; bytes of a message are written before its state says kQueued, and not reused before `tail` passes them.
+// A consumer that waits looks at the state of the next header: one cache line moves for a small message, and no shared head.
 // A position or a size read from shared memory is checked before use: a peer that scribbles gets its channel closed (kInvalid)
 // and reaches nothing beyond it.
 //
@@ -34,7 +35,7 @@ inline constexpr size_t kRingBytes = size_t{1} << 20;
 inline constexpr size_t kMaxRingMessageBytes = kRingBytes / 4;
 
 /// Where a message is in its life. The worker claims, the caller takes back; whoever comes first has it.
-enum class SlotState : uint32_t { kQueued = 0, kClaimed = 1, kTakenBack = 2 };
+enum class SlotState : uint32_t { kEmpty = 0, kQueued = 1, kClaimed = 2, kTakenBack = 3 };
 
 /// A message seen in place, in the ring. Valid until `release`.
 struct RingMessage {
@@ -45,8 +46,7 @@ struct RingMessage {
 
 /// In shared memory, so neither side believes what the other wrote here before checking it.
 struct RingHeader {
-  alignas(64) std::atomic<uint64_t> head;  ///< Written by the producer.
-  alignas(64) std::atomic<uint64_t> tail;  ///< Written by the consumer.
+  alignas(64) std::atomic<uint64_t> tail;  ///< Written by the consumer: everything before it is free.
 };
 /// Before each message in the ring.
 struct SlotHeader {
@@ -98,16 +98,15 @@ class Ring {
     return reinterpret_cast<SlotHeader*>(data_ + (position & (capacity_bytes_ - 1)));
   }
   [[nodiscard]] bool refresh_tail();
-  [[nodiscard]] bool refresh_head();
   [[nodiscard]] bool next(RingMessage& message);
-  void put_filler(uint64_t size_bytes);
+  void put(uint16_t kind, uint32_t size_bytes, uint64_t bytes, SlotState state);
   Status broken();
 
   RingHeader* header_ = nullptr;
   std::byte* data_ = nullptr;
   uint64_t capacity_bytes_ = 0;   // a power of two
   uint64_t position_ = 0;         // producer: its head; consumer: what it has claimed up to
-  uint64_t other_position_ = 0;   // the other end, as last seen and checked
+  uint64_t tail_ = 0;             // producer: as last seen and checked; consumer: as it wrote it
   uint64_t reserved_ = 0;
   uint64_t claimed_ = 0;          // consumer: messages claimed and not released
   End end_ = End::kProducer;
@@ -116,8 +115,8 @@ class Ring {
 
 inline bool Ring::refresh_tail() {
   uint64_t tail = header_->tail.load(std::memory_order_acquire);
-  if (tail < other_position_ || tail > position_ || (tail & 15) != 0) [[unlikely]] return broken_ = true, false;
-  other_position_ = tail;
+  if (tail < tail_ || tail > position_ || (tail & 15) != 0) [[unlikely]] return broken_ = true, false;
+  tail_ = tail;
   return true;
 }
 
@@ -125,23 +124,26 @@ inline std::span<std::byte> Ring::reserve(size_t size_bytes) {
   uint64_t bytes = slot_bytes(size_bytes);
   uint64_t to_end = capacity_bytes_ - (position_ & (capacity_bytes_ - 1));
   uint64_t filler = to_end < bytes ? to_end : 0;
-  if (position_ + filler + bytes - other_position_ > capacity_bytes_) {
-    if (broken_ || !refresh_tail() || position_ + filler + bytes - other_position_ > capacity_bytes_) return {};
-  }
-  if (filler != 0) [[unlikely]] put_filler(filler);
+  uint64_t end = position_ + filler + bytes + kHeaderBytes;  // the next header is written with this message
+  if (end - tail_ > capacity_bytes_ && (broken_ || !refresh_tail() || end - tail_ > capacity_bytes_)) return {};
+  if (filler != 0) [[unlikely]] put(kFiller, static_cast<uint32_t>(filler - kHeaderBytes), filler, SlotState::kTakenBack);
   reserved_ = bytes;
   return {data_ + (position_ & (capacity_bytes_ - 1)) + kHeaderBytes, bytes - kHeaderBytes};
 }
 
 inline uint64_t Ring::publish(uint16_t kind, size_t size_bytes) {
-  SlotHeader* header = slot(position_);
-  header->size_bytes = static_cast<uint32_t>(size_bytes);
-  header->kind = kind;
-  header->state.store(static_cast<uint32_t>(SlotState::kQueued), std::memory_order_relaxed);
   uint64_t position = position_;
-  position_ += std::min(reserved_, slot_bytes(size_bytes));
-  header_->head.store(position_, std::memory_order_release);
+  put(kind, static_cast<uint32_t>(size_bytes), std::min(reserved_, slot_bytes(size_bytes)), SlotState::kQueued);
   return position;
+}
+
+inline void Ring::put(uint16_t kind, uint32_t size_bytes, uint64_t bytes, SlotState state) {
+  SlotHeader* header = slot(position_);
+  position_ += bytes;
+  slot(position_)->state.store(static_cast<uint32_t>(SlotState::kEmpty), std::memory_order_relaxed);
+  header->size_bytes = size_bytes;
+  header->kind = kind;
+  header->state.store(static_cast<uint32_t>(state), std::memory_order_release);
 }
 
 inline Result<std::optional<RingMessage>> Ring::claim() {
@@ -153,13 +155,13 @@ inline Result<std::optional<RingMessage>> Ring::claim() {
 
 inline void Ring::release(const RingMessage& message) {
   // With nothing claimed any more, the room of skipped messages goes back too.
-  uint64_t end = --claimed_ == 0 ? position_ : message.position + slot_bytes(message.body.size());
-  header_->tail.store(end, std::memory_order_release);
+  tail_ = --claimed_ == 0 ? position_ : message.position + slot_bytes(message.body.size());
+  header_->tail.store(tail_, std::memory_order_release);
 }
 
 inline bool Ring::is_empty() const {
-  return end_ == End::kConsumer ? header_->head.load(std::memory_order_acquire) == position_
-                                : header_->tail.load(std::memory_order_acquire) == position_;
+  if (end_ == End::kProducer) return header_->tail.load(std::memory_order_acquire) == position_;
+  return slot(position_)->state.load(std::memory_order_acquire) == static_cast<uint32_t>(SlotState::kEmpty);
 }
 
 /// The shared page of one process on which its peers ring. Two bells: requests wake its executors, replies wake its waiters.

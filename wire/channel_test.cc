@@ -81,7 +81,7 @@ TEST(Ring, FullIsSaidAndPasses) {
   SmallRing ring(256);
   int pushed = 0;
   while (push(ring.producer, 1, "0123456789")) ++pushed;
-  EXPECT_EQ(pushed, 8);
+  EXPECT_EQ(pushed, 7);  // one header is always kept free
   EXPECT_EQ(pop(ring.consumer), "0123456789");
   EXPECT_TRUE(push(ring.producer, 1, "x"));
   EXPECT_FALSE(push(ring.producer, 1, "x"));
@@ -127,7 +127,7 @@ TEST(Ring, SeveralMayBeClaimedBeforeTheFirstIsReleased) {
 TEST(Ring, TakenBackMessagesGiveTheirRoomBack) {
   SmallRing ring(256);
   for (int round = 0; round < 50; ++round) {
-    std::vector<uint64_t> positions(8);
+    std::vector<uint64_t> positions(7);
     for (uint64_t& position : positions) ASSERT_TRUE(push(ring.producer, 1, "x", &position));
     for (uint64_t position : positions) EXPECT_TRUE(ring.producer.take_back(position));
     for (uint64_t position : positions) EXPECT_FALSE(ring.producer.take_back(position));
@@ -238,28 +238,15 @@ TEST(Ring, TakeBackAndClaimNeverBothWin) {
 }
 
 TEST(Ring, AScribblingProducerIsFoundOut) {
-  for (uint64_t lie : {uint64_t{8}, uint64_t{1} << 40, ~uint64_t{0}, uint64_t{4096 + 16}}) {
-    SmallRing ring(4096);
-    push(ring.producer, 1, "x");
-    ring.header.head = lie;
-    EXPECT_EQ(pop(ring.consumer), "!") << lie;
-    EXPECT_TRUE(ring.consumer.is_broken());
-    ring.header.head = 32;
-    EXPECT_EQ(pop(ring.consumer), "!");
-  }
-  SmallRing backwards(4096);
-  push(backwards.producer, 1, "x");
-  EXPECT_EQ(pop(backwards.consumer), "x");
-  backwards.header.head = 0;
-  EXPECT_EQ(pop(backwards.consumer), "!");
-
-  for (uint32_t size : {100u, 4096u, 0x80000000u, 0xfffffff0u, 0xffffffffu}) {
+  for (uint32_t size : {4081u, 4096u, 0x80000000u, 0xfffffff0u, 0xffffffffu}) {
     for (uint16_t kind : {uint16_t{1}, uint16_t{0xffff}}) {
       SmallRing ring(4096);
       push(ring.producer, 1, "x");
       std::memcpy(ring.bytes(), &size, 4);
       std::memcpy(ring.bytes() + 4, &kind, 2);
       EXPECT_EQ(pop(ring.consumer), "!") << size << " " << kind;
+      EXPECT_TRUE(ring.consumer.is_broken());
+      EXPECT_EQ(pop(ring.consumer), "!");
     }
   }
   SmallRing state(4096);
@@ -267,13 +254,18 @@ TEST(Ring, AScribblingProducerIsFoundOut) {
   uint32_t nonsense = 77;
   std::memcpy(state.bytes() + 8, &nonsense, 4);
   EXPECT_EQ(pop(state.consumer), "!");
+
+  SmallRing circle(256);  // taken back messages all around: a consumer must not walk for ever
+  const uint32_t header[4] = {112, 1, static_cast<uint32_t>(SlotState::kTakenBack), 0};
+  std::memcpy(circle.bytes(), header, sizeof header);
+  std::memcpy(circle.bytes() + 128, header, sizeof header);
+  EXPECT_EQ(pop(circle.consumer), "!");
 }
 
 TEST(Ring, AScribblingConsumerOnlyStopsTheRing) {
   for (uint64_t lie : {uint64_t{8}, uint64_t{1} << 40, ~uint64_t{0}, uint64_t{64 + 16}}) {
     SmallRing ring(64);
     push(ring.producer, 1, "x");
-    push(ring.producer, 1, "y");
     ring.header.tail = lie;
     EXPECT_FALSE(push(ring.producer, 1, "z")) << lie;
     EXPECT_TRUE(ring.producer.is_broken());
@@ -290,7 +282,6 @@ TEST(Ring, RandomScribblingStaysInside) {
     for (int i = 0; i < 200 && !ring.consumer.is_broken(); ++i) {
       push(ring.producer, 1, std::string(random() % 100, 'q'));
       if (random() % 4 == 0) ring.data[random() % ring.data.size()] = random();
-      if (random() % 40 == 0) ring.header.head = (random() % 8192) & ~15ull;
       if (random() % 40 == 0) ring.header.tail = (random() % 8192) & ~15ull;
       Result<std::optional<RingMessage>> message = ring.consumer.claim();
       if (!message.ok() || !message->has_value()) continue;
