@@ -1,0 +1,82 @@
+// A ring whose other side writes anything anywhere, at any time: nothing outside the ring is touched and nothing hangs.
+#include <cstring>
+
+#include "common/check.h"
+#include "tests/fuzz/fuzz.h"
+#include "wire/channel.h"
+
+namespace manta::fuzz {
+namespace {
+
+constexpr size_t kCapacity = 512;
+
+/// The input is a script: an operation a byte, with its arguments behind it.
+class Script {
+ public:
+  Script(const uint8_t* data, size_t size) : at_(data), end_(data + size) {}
+  [[nodiscard]] bool done() const { return at_ == end_; }
+  uint8_t byte() { return done() ? uint8_t{0} : *at_++; }
+  uint64_t word() {
+    uint64_t value = 0;
+    for (int i = 0; i < 8; ++i) value = value << 8 | byte();
+    return value;
+  }
+
+ private:
+  const uint8_t* at_;
+  const uint8_t* end_;
+};
+
+void play(Script script) {
+  alignas(64) wire::RingHeader header{};
+  std::vector<uint64_t> data(kCapacity / 8);
+  auto* bytes = reinterpret_cast<std::byte*>(data.data());
+  wire::Ring producer(&header, bytes, kCapacity, wire::Ring::End::kProducer);
+  wire::Ring consumer(&header, bytes, kCapacity, wire::Ring::End::kConsumer);
+  uint64_t last = 0;
+  while (!script.done()) {
+    switch (script.byte() % 6) {
+      case 0: {
+        const size_t size = script.byte() % 120;
+        const std::span<std::byte> room = producer.reserve(size);
+        if (room.empty()) break;
+        MANTA_CHECK(room.size() >= size && room.data() >= bytes && room.data() + room.size() <= bytes + kCapacity);
+        std::memset(room.data(), 0x5a, room.size());
+        last = producer.publish(script.byte(), size);
+        break;
+      }
+      case 1: {
+        const auto message = consumer.claim();
+        MANTA_CHECK(message.ok() == !consumer.is_broken());
+        if (!message.ok() || !message->has_value()) break;
+        const std::span<const std::byte> body = (*message)->body;
+        MANTA_CHECK(body.data() >= bytes && body.data() + body.size() <= bytes + kCapacity);
+        consumer.release(**message);
+        break;
+      }
+      case 2: data[script.byte() % data.size()] = script.word(); break;
+      case 3: header.tail = script.word(); break;
+      case 4: producer.take_back(last); break;
+      default: (void)(producer.is_claimed(last) || producer.is_empty() || consumer.is_empty());
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> seeds() {
+  std::vector<std::string> out;
+  out.push_back(std::string("\0\x10\1\1\0\x20\2\1", 8));
+  std::string many;
+  for (int i = 0; i < 60; ++i) many += std::string("\0\x50\3\0\x20\4\4\1\1\5", 10);
+  out.push_back(many);
+  out.push_back(std::string("\0\x10\1\2\0\0\0\0\7\0\1\0\0\1\3\0\0\0\0\0\0\1\0\0\x10\1", 26));
+  return out;
+}
+
+}  // namespace manta::fuzz
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  if (size <= 4'096) manta::fuzz::play({data, size});
+  return 0;
+}
