@@ -1,5 +1,5 @@
-// Codec<Batch> and Codec<Table>. Columns travel as Arrow's own array data, walked by hand: the IPC reader wants one contiguous body,
-// and here each buffer is a region of its own in shared memory.
+// Codec<Batch> and Codec<Table>. Columns travel as Arrow's own array data, walked by hand: the IPC reader wants one contiguous
+// body, and here each buffer is a region of its own in shared memory.
 #include <manta/detail/data_blocks.h>
 
 #include "common/check.h"
@@ -22,15 +22,16 @@ namespace manta {
 namespace {
 
 using arrow::ArrayData;
-constexpr size_t kLeastAlignment = 8;  // what Arrow's kernels take for granted
+constexpr size_t kLeastAlignment = 8;               // what Arrow's kernels take for granted
 alignas(64) constexpr std::byte kNothing[64] = {};  // Arrow tells an empty buffer from none by its address
-constexpr size_t kMaxBuffers = 60'000;  // a blob counts them in 16 bits
+constexpr size_t kMaxBuffers = 60'000;              // a blob counts them in 16 bits
 
 /// Arrow's view of a Buffer, which keeps it (and the object it is a part of) alive.
 class HeldBuffer final : public arrow::Buffer {
  public:
   explicit HeldBuffer(manta::Buffer held)
-      : arrow::Buffer(reinterpret_cast<const uint8_t*>(held.data()), static_cast<int64_t>(held.size())), held_(std::move(held)) {}
+      : arrow::Buffer(reinterpret_cast<const uint8_t*>(held.data()), static_cast<int64_t>(held.size())),
+        held_(std::move(held)) {}
 
  private:
   manta::Buffer held_;
@@ -60,7 +61,7 @@ void encode_data(Encoder& out, const ArrayData& data) {
     if (!buffer) {
       out.nil();
     } else {
-      if (!buffer->is_cpu()) throw Error(Status(Code::kInvalid, "a column on a device does not travel; copy it to main memory first"));
+      if (!buffer->is_cpu()) throw Error(Status(Code::kInvalid, "a column on a device does not travel; copy it to main memory"));
       out.buffer({reinterpret_cast<const std::byte*>(buffer->data()), static_cast<size_t>(buffer->size())}, buffer);
     }
   }
@@ -78,6 +79,13 @@ std::shared_ptr<arrow::Buffer> decode_buffer(Decoder& in) {
   return std::make_shared<HeldBuffer>(std::move(bytes));
 }
 
+/// Arrow's own check lets some impossible offsets pass and then counts the bits there.
+bool validity_fits(const ArrayData& data) {
+  constexpr int64_t kMost = int64_t{1} << 48;
+  if (data.length < 0 || data.offset < 0 || data.length > kMost || data.offset > kMost) return false;
+  return data.buffers.empty() || !data.buffers[0] || data.buffers[0]->size() >= (data.offset + data.length + 7) / 8;
+}
+
 std::shared_ptr<ArrayData> decode_data(Decoder& in, const std::shared_ptr<arrow::DataType>& type) {
   auto data = std::make_shared<ArrayData>();
   data->type = type;
@@ -89,14 +97,18 @@ std::shared_ptr<ArrayData> decode_data(Decoder& in, const std::shared_ptr<arrow:
   data->offset = in.integer();
   const size_t buffers = in.array_header();
   for (size_t i = 0; i < buffers && in.ok(); ++i) data->buffers.push_back(decode_buffer(in));
+  if (in.ok() && !validity_fits(*data)) in.fail("a column's offset and length are beyond its buffers");
   const size_t children = in.array_header();
   const bool is_dictionary = physical.id() == arrow::Type::DICTIONARY;
-  if (in.ok() && children != static_cast<size_t>(is_dictionary ? 0 : physical.num_fields())) in.fail("a column has another number of children");
+  const auto expected = static_cast<size_t>(is_dictionary ? 0 : physical.num_fields());
+  if (in.ok() && children != expected) in.fail("a column has another number of children");
   for (size_t i = 0; i < children && in.ok(); ++i) {
     data->child_data.push_back(decode_data(in, physical.field(static_cast<int>(i))->type()));
   }
   if (in.boolean() != is_dictionary && in.ok()) in.fail("a dictionary is missing, or there where none belongs");
-  if (in.ok() && is_dictionary) data->dictionary = decode_data(in, static_cast<const arrow::DictionaryType&>(physical).value_type());
+  if (in.ok() && is_dictionary) {
+    data->dictionary = decode_data(in, static_cast<const arrow::DictionaryType&>(physical).value_type());
+  }
   in.leave();
   return data;
 }
@@ -125,7 +137,7 @@ void encode_columns(Encoder& out, const arrow::RecordBatch& batch) {
   for (int i = 0; i < batch.num_columns(); ++i) {
     const auto column = compact(batch.column_data(i));
     buffers += count_buffers(*column);
-    if (buffers > kMaxBuffers) throw Error(Status(Code::kInvalid, "a batch of so many columns does not travel; split it by columns"));
+    if (buffers > kMaxBuffers) throw Error(Status(Code::kInvalid, "a batch of so many columns does not travel; select fewer"));
     encode_data(out, *column);
   }
 }

@@ -81,7 +81,8 @@ TEST(ArrowCodec, DamagedBytesAreRefusedOrHarmless) {
       blob.resize(random() % blob.size());
     } else {
       // Mostly the structure, which stands at the front.
-      for (unsigned n = 1 + random() % 4; n > 0; --n) blob[random() % (i % 3 == 1 ? 1500 : blob.size())] = static_cast<char>(random());
+      const size_t reach = i % 3 == 1 ? 1500 : blob.size();
+      for (unsigned n = 1 + random() % 4; n > 0; --n) blob[random() % reach] = static_cast<char>(random());
     }
     const auto back = decode_blob<Batch>(blob);
     if (!back.ok()) {
