@@ -4,10 +4,12 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include <boost/interprocess/mapped_region.hpp>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <string>
+#include <utility>
 
 namespace manta {
 namespace {
@@ -15,6 +17,12 @@ namespace {
 constexpr int kSeals = F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
 
 Status system_error(const char* what) { return Status(Code::kIo, std::string(what) + ": " + std::strerror(errno)); }
+
+/// A descriptor as Boost.Interprocess wants to see it.
+struct Mappable {
+  int fd;
+  [[nodiscard]] boost::interprocess::mapping_handle_t get_mapping_handle() const { return {fd, false}; }
+};
 
 }  // namespace
 
@@ -52,15 +60,35 @@ Result<Fd> duplicate(const Fd& fd) {
   return copy;
 }
 
-Mapping::~Mapping() {
-  if (data_ != nullptr) ::munmap(data_, size_bytes_);
+struct Mapping::Region {
+  boost::interprocess::mapped_region mapped;
+};
+
+Mapping::Mapping() = default;
+Mapping::~Mapping() = default;
+Mapping::Mapping(Mapping&& other) noexcept
+    : region_(std::move(other.region_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_bytes_(std::exchange(other.size_bytes_, 0)) {}
+Mapping& Mapping::operator=(Mapping&& other) noexcept {
+  std::swap(region_, other.region_);
+  std::swap(data_, other.data_);
+  std::swap(size_bytes_, other.size_bytes_);
+  return *this;
 }
 
 Result<Mapping> Mapping::map(const Fd& fd, size_t size_bytes, Access access) {
-  int protection = access == Access::kReadWrite ? PROT_READ | PROT_WRITE : PROT_READ;
-  void* data = ::mmap(nullptr, size_bytes, protection, MAP_SHARED, fd.get(), 0);
-  if (data == MAP_FAILED) return system_error("mapping shared memory");
-  return Mapping(static_cast<std::byte*>(data), size_bytes);
+  namespace ipc = boost::interprocess;
+  try {
+    ipc::mode_t mode = access == Access::kReadWrite ? ipc::read_write : ipc::read_only;
+    Mapping mapping;
+    mapping.region_ = std::make_unique<Region>(Region{ipc::mapped_region(Mappable{fd.get()}, mode, 0, size_bytes)});
+    mapping.data_ = static_cast<std::byte*>(mapping.region_->mapped.get_address());
+    mapping.size_bytes_ = size_bytes;
+    return mapping;
+  } catch (const ipc::interprocess_exception& error) {
+    return Status(Code::kIo, std::string("mapping shared memory: ") + std::strerror(error.get_native_error()));
+  }
 }
 
 }  // namespace manta

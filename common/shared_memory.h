@@ -11,7 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <utility>
+#include <memory>
 
 namespace manta {
 
@@ -31,14 +31,9 @@ class Mapping {
  public:
   enum class Access : uint8_t { kReadOnly, kReadWrite };
 
-  Mapping() = default;
-  Mapping(Mapping&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), size_bytes_(std::exchange(other.size_bytes_, 0)) {}
-  Mapping& operator=(Mapping&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(size_bytes_, other.size_bytes_);
-    return *this;
-  }
+  Mapping();
+  Mapping(Mapping&& other) noexcept;
+  Mapping& operator=(Mapping&& other) noexcept;
   ~Mapping();
 
   [[nodiscard]] static Result<Mapping> map(const Fd& fd, size_t size_bytes, Access access);
@@ -48,8 +43,8 @@ class Mapping {
   explicit operator bool() const { return data_ != nullptr; }
 
  private:
-  Mapping(std::byte* data, size_t size_bytes) : data_(data), size_bytes_(size_bytes) {}
-
+  struct Region;  // Boost.Interprocess's
+  std::unique_ptr<Region> region_;
   std::byte* data_ = nullptr;
   size_t size_bytes_ = 0;
 };
