@@ -10,8 +10,7 @@ namespace manta::models {
 namespace {
 
 bool word_starts(std::string_view text) {
-  return !text.empty() &&
-         is_word_character(decode_utf8(reinterpret_cast<const uint8_t*>(text.data()), text.size()).value);
+  return !text.empty() && is_word_character(decode_utf8(reinterpret_cast<const uint8_t*>(text.data()), text.size()).value);
 }
 
 bool word_ends(std::string_view text) {

@@ -11,8 +11,8 @@
 namespace manta::models {
 
 struct BatchPlan {
-  std::vector<uint32_t> order;   ///< The texts, by falling length; of equal length in the order given.
-  std::vector<size_t> batches;   ///< Batch i is order[batches[i]] up to order[batches[i + 1]].
+  std::vector<uint32_t> order;  ///< The texts, by falling length; of equal length in the order given.
+  std::vector<size_t> batches;  ///< Batch i is order[batches[i]] up to order[batches[i + 1]].
 };
 
 /// A text longer than `batch_tokens` is a batch of its own. Precondition: no length is 0.

@@ -17,7 +17,8 @@ namespace {
 
 Status io_error(const std::filesystem::path& path, const char* what) {
   const int code = errno;
-  return {code == ENOENT || code == ENOTDIR ? Code::kNotFound : Code::kIo, path.string() + ": " + what + ": " + std::strerror(code)};
+  return {code == ENOENT || code == ENOTDIR ? Code::kNotFound : Code::kIo,
+          path.string() + ": " + what + ": " + std::strerror(code)};
 }
 
 // Where a key stands twice, readers differ in which one they believe: such a file is refused.

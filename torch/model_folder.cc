@@ -42,7 +42,8 @@ Result<Modules> read_modules(const fs::path& folder) {
     MANTA_ASSIGN_OR_RETURN(std::string type, module.string("type"));
     type = type.substr(type.rfind('.') + 1);
     if (i >= std::size(kOrder) || type != kOrder[i])
-      return module.error("module " + std::to_string(i) + " is a " + type + "; supported are Transformer, Pooling and then perhaps Normalize");
+      return module.error("module " + std::to_string(i) + " is a " + type +
+                          "; supported are Transformer, Pooling and then perhaps Normalize");
     MANTA_ASSIGN_OR_RETURN(const fs::path inner, inner_folder(module, folder));
     if (i == 0) out.transformer = inner;
     if (i == 1) out.pooling = inner;
@@ -56,16 +57,18 @@ Result<Pooling> read_pooling(const fs::path& folder, int64_t hidden) {
   MANTA_ASSIGN_OR_RETURN(const JsonObject file, JsonObject::read(folder / "config.json"));
   MANTA_ASSIGN_OR_RETURN(const int64_t dimension, file.integer_or("word_embedding_dimension", 1, 1 << 20, hidden));
   if (dimension != hidden)
-    return file.error("'word_embedding_dimension' is " + std::to_string(dimension) + ", the model's hidden size " + std::to_string(hidden));
-  constexpr std::pair<std::string_view, Pooling> kModes[] = {
-      {"mean", Pooling::kMean}, {"mean_tokens", Pooling::kMean}, {"cls", Pooling::kCls},
-      {"cls_token", Pooling::kCls}, {"max", Pooling::kMax}, {"max_tokens", Pooling::kMax}};
+    return file.error("'word_embedding_dimension' is " + std::to_string(dimension) + ", the model's hidden size " +
+                      std::to_string(hidden));
+  constexpr std::pair<std::string_view, Pooling> kModes[] = {{"mean", Pooling::kMean}, {"mean_tokens", Pooling::kMean},
+                                                             {"cls", Pooling::kCls},   {"cls_token", Pooling::kCls},
+                                                             {"max", Pooling::kMax},   {"max_tokens", Pooling::kMax}};
   std::vector<std::string> chosen;
   for (const auto& [key, value] : file.json().items()) {
     if (key == "pooling_mode" && value.is_string()) chosen.push_back(value.get<std::string>());
     if (key.starts_with("pooling_mode_") && value.is_boolean() && value.get<bool>()) chosen.push_back(key.substr(13));
   }
-  if (chosen.size() != 1) return file.error("asks for " + std::to_string(chosen.size()) + " pooling modes; one is supported");
+  if (chosen.size() != 1)
+    return file.error("asks for " + std::to_string(chosen.size()) + " pooling modes; one is supported");
   for (const auto& [name, mode] : kModes)
     if (name == chosen[0]) return mode;
   return file.error("the pooling mode " + in_quotes(chosen[0]) + " is not supported; mean, cls and max are");
@@ -75,7 +78,8 @@ Result<BertConfig> read_config(const JsonObject& file) {
   MANTA_ASSIGN_OR_RETURN(const std::string type, file.string("model_type"));
   if (type != "bert") return file.error("the model is a " + in_quotes(type) + "; only 'bert' is supported");
   MANTA_ASSIGN_OR_RETURN(const std::string positions, file.string_or("position_embedding_type", "absolute"));
-  if (positions != "absolute") return file.error("position embeddings are " + in_quotes(positions) + "; only 'absolute' ones are supported");
+  if (positions != "absolute")
+    return file.error("position embeddings are " + in_quotes(positions) + "; only 'absolute' ones are supported");
   BertConfig out;
   MANTA_ASSIGN_OR_RETURN(out.vocabulary, file.integer("vocab_size", 1, 1 << 24));
   MANTA_ASSIGN_OR_RETURN(out.hidden, file.integer("hidden_size", 1, 1 << 16));
@@ -86,7 +90,8 @@ Result<BertConfig> read_config(const JsonObject& file) {
   MANTA_ASSIGN_OR_RETURN(out.types, file.integer_or("type_vocab_size", 1, 1 << 10, 2));
   MANTA_ASSIGN_OR_RETURN(out.norm_epsilon, file.number_or("layer_norm_eps", 0, 1, 1e-12));
   if (out.hidden % out.heads != 0)
-    return file.error("'hidden_size' " + std::to_string(out.hidden) + " is no multiple of 'num_attention_heads' " + std::to_string(out.heads));
+    return file.error("'hidden_size' " + std::to_string(out.hidden) + " is no multiple of 'num_attention_heads' " +
+                      std::to_string(out.heads));
   MANTA_ASSIGN_OR_RETURN(const std::string act, file.string_or("hidden_act", "gelu"));
   if (act == "gelu") {
     out.activation = Activation::kGelu;
@@ -115,7 +120,8 @@ class WeightFinder {
     take("embeddings.token_type_embeddings.weight", {c.types, c.hidden}, out.type_embeddings);
     take_norm("embeddings.LayerNorm", out.embedding_norm);
     // One bad layer is reason enough: a hostile count of layers costs one failed look-up.
-    for (int64_t i = 0; i < c.layers && status_.ok(); ++i) take_layer("encoder.layer." + std::to_string(i) + ".", out.layers.emplace_back());
+    for (int64_t i = 0; i < c.layers && status_.ok(); ++i)
+      take_layer("encoder.layer." + std::to_string(i) + ".", out.layers.emplace_back());
     if (!status_.ok()) return status_;
     return out;
   }
@@ -147,7 +153,8 @@ class WeightFinder {
     const TensorView* found = tensors_.find(prefix_ + name);
     if (found == nullptr) return fail("the tensor " + in_quotes(prefix_ + name) + " is missing");
     if (found->shape != shape)
-      return fail("the tensor " + in_quotes(prefix_ + name) + " has the shape " + text(found->shape) + ", config.json asks for " + text(shape));
+      return fail("the tensor " + in_quotes(prefix_ + name) + " has the shape " + text(found->shape) +
+                  ", config.json asks for " + text(shape));
     if (found->dtype != Dtype::kFloat32 && found->dtype != Dtype::kFloat16 && found->dtype != Dtype::kBFloat16)
       return fail("the tensor " + in_quotes(prefix_ + name) + " is of dtype " + std::string(dtype_name(found->dtype)) +
                   "; float32, float16 and bfloat16 are supported");
@@ -192,7 +199,8 @@ Result<SentenceSettings> read_sentence_settings(const fs::path& folder, const fs
 
 Result<ModelFolder> read_model_folder(const fs::path& folder) {
   std::error_code ignored;
-  if (!fs::is_directory(folder, ignored)) return Status(Code::kNotFound, folder.string() + ": there is no such model folder");
+  if (!fs::is_directory(folder, ignored))
+    return Status(Code::kNotFound, folder.string() + ": there is no such model folder");
   MANTA_ASSIGN_OR_RETURN(const Modules modules, read_modules(folder));
   const fs::path& core = modules.transformer;
   MANTA_ASSIGN_OR_RETURN(const JsonObject config_file, JsonObject::read(core / "config.json"));
@@ -202,7 +210,8 @@ Result<ModelFolder> read_model_folder(const fs::path& folder) {
     MANTA_ASSIGN_OR_RETURN(pooling, read_pooling(*modules.pooling, config.hidden));
   }
   MANTA_ASSIGN_OR_RETURN(const SentenceSettings settings, read_sentence_settings(folder, core));
-  MANTA_ASSIGN_OR_RETURN(LoadedTokenizer tokenizer, load_tokenizer(core, {.lowercase_whole_text = settings.lowercase_whole_text}));
+  MANTA_ASSIGN_OR_RETURN(LoadedTokenizer tokenizer,
+                         load_tokenizer(core, {.lowercase_whole_text = settings.lowercase_whole_text}));
   if (tokenizer.pieces.id_count() > config.vocabulary)
     return config_file.error("'vocab_size' is " + std::to_string(config.vocabulary) + ", the tokenizer has ids up to " +
                              std::to_string(tokenizer.pieces.id_count() - 1));
@@ -211,7 +220,8 @@ Result<ModelFolder> read_model_folder(const fs::path& folder) {
   const auto positions = static_cast<size_t>(config.positions);
   if (max_length == 0 || max_length > positions) max_length = positions;
   if (max_length <= tokenizer.pieces.min_length())
-    return config_file.error("texts would be cut to " + std::to_string(max_length) + " tokens, which leaves no room for text");
+    return config_file.error("texts would be cut to " + std::to_string(max_length) +
+                             " tokens, which leaves no room for text");
 
   MANTA_ASSIGN_OR_RETURN(SafeTensors tensors, SafeTensors::open(core / "model.safetensors"));
   MANTA_ASSIGN_OR_RETURN(BertWeights weights, WeightFinder(tensors, config).find_all());

@@ -1,8 +1,9 @@
 // What a model folder says: the encoder's shape, its weights, pooling, normalisation and length, checked against each other.
 //
 // Reads Hugging Face's config.json and model.safetensors, and where they are there, sentence-transformers' modules.json,
-// sentence_bert_config.json and the pooling's config.json. Without modules.json the defaults of that library hold: the mean of
-// all tokens, not normalised. Whatever is missing, damaged, inconsistent or not supported is an error with file and reason.
+// sentence_bert_config.json and the pooling's config.json. Without modules.json the defaults of that library hold: the mean
+// of all tokens, not normalised. Whatever is missing, damaged, inconsistent or not supported is an error with file and
+// reason.
 #pragma once
 
 #include <manta/status.h>

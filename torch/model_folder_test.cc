@@ -7,16 +7,18 @@
 namespace manta::models {
 namespace {
 
+using nlohmann::json;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-using nlohmann::json;
 
 /// A copy of the committed model folder that a test may damage.
 class DamagedFolder {
  public:
   DamagedFolder() { fs::copy(test_data("tiny"), folder_.path(), fs::copy_options::recursive); }
 
-  [[nodiscard]] fs::path path(const std::string& name = "") const { return name.empty() ? folder_.path() : folder_.path() / name; }
+  [[nodiscard]] fs::path path(const std::string& name = "") const {
+    return name.empty() ? folder_.path() : folder_.path() / name;
+  }
   [[nodiscard]] Status status() const { return read_model_folder(folder_.path()).status(); }
   [[nodiscard]] json get(const std::string& name) const { return json::parse(read_text(path(name))); }
 
@@ -53,7 +55,9 @@ Status after_changing_header(const Change& change) {
   change(header);
   const std::string text = header.dump();
   size = text.size();
-  write_text(folder.path("model.safetensors"), std::string(reinterpret_cast<const char*>(&size), 8) + text + file.substr(8 + static_cast<size_t>(*reinterpret_cast<const uint64_t*>(file.data()))));
+  write_text(folder.path("model.safetensors"),
+             std::string(reinterpret_cast<const char*>(&size), 8) + text +
+                 file.substr(8 + static_cast<size_t>(*reinterpret_cast<const uint64_t*>(file.data()))));
   return folder.status();
 }
 
@@ -80,7 +84,8 @@ TEST(ModelFolder, DefaultsAreThoseOfTheReference) {
 }
 
 TEST(ModelFolder, NamesTheFileThatIsMissing) {
-  EXPECT_THAT(read_model_folder("/nowhere/model").status().message(), HasSubstr("/nowhere/model: there is no such model folder"));
+  EXPECT_THAT(read_model_folder("/nowhere/model").status().message(),
+              HasSubstr("/nowhere/model: there is no such model folder"));
   for (const char* file : {"config.json", "model.safetensors", "1_Pooling/config.json"}) {
     const Status status = after_removing(file);
     EXPECT_EQ(status.code(), Code::kNotFound) << file;
@@ -90,16 +95,23 @@ TEST(ModelFolder, NamesTheFileThatIsMissing) {
 }
 
 TEST(ModelFolder, RefusesConfigsItCannotFollow) {
-  EXPECT_THAT(after_setting("config.json", "model_type", "roberta").message(), HasSubstr("config.json: the model is a 'roberta'"));
-  EXPECT_THAT(after_setting("config.json", "hidden_act", "swish").message(), HasSubstr("the activation 'swish' is not supported"));
-  EXPECT_THAT(after_setting("config.json", "position_embedding_type", "relative_key").message(), HasSubstr("'relative_key'"));
-  EXPECT_THAT(after_setting("config.json", "num_attention_heads", 5).message(), HasSubstr("'hidden_size' 32 is no multiple"));
+  EXPECT_THAT(after_setting("config.json", "model_type", "roberta").message(),
+              HasSubstr("config.json: the model is a 'roberta'"));
+  EXPECT_THAT(after_setting("config.json", "hidden_act", "swish").message(),
+              HasSubstr("the activation 'swish' is not supported"));
+  EXPECT_THAT(after_setting("config.json", "position_embedding_type", "relative_key").message(),
+              HasSubstr("'relative_key'"));
+  EXPECT_THAT(after_setting("config.json", "num_attention_heads", 5).message(),
+              HasSubstr("'hidden_size' 32 is no multiple"));
   EXPECT_THAT(after_setting("config.json", "hidden_size", "32").message(), HasSubstr("'hidden_size' is no integer"));
   EXPECT_THAT(after_setting("config.json", "num_hidden_layers", -1).message(), HasSubstr("'num_hidden_layers' is -1"));
   EXPECT_THAT(after_setting("config.json", "vocab_size", 10).message(), HasSubstr("the tokenizer has ids up to"));
-  EXPECT_THAT(after_setting("1_Pooling/config.json", "pooling_mode_cls_token", true).message(), HasSubstr("asks for 2 pooling modes"));
-  EXPECT_THAT(after_setting("1_Pooling/config.json", "word_embedding_dimension", 8).message(), HasSubstr("the model's hidden size 32"));
-  EXPECT_THAT(after_setting("sentence_bert_config.json", "max_seq_length", 2).message(), HasSubstr("leaves no room for text"));
+  EXPECT_THAT(after_setting("1_Pooling/config.json", "pooling_mode_cls_token", true).message(),
+              HasSubstr("asks for 2 pooling modes"));
+  EXPECT_THAT(after_setting("1_Pooling/config.json", "word_embedding_dimension", 8).message(),
+              HasSubstr("the model's hidden size 32"));
+  EXPECT_THAT(after_setting("sentence_bert_config.json", "max_seq_length", 2).message(),
+              HasSubstr("leaves no room for text"));
   const DamagedFolder folder;
   json modules = folder.get("modules.json");
   modules[2]["type"] = "sentence_transformers.models.Dense";
@@ -111,10 +123,12 @@ TEST(ModelFolder, RefusesConfigsItCannotFollow) {
 }
 
 TEST(ModelFolder, RefusesWeightsThatDoNotFit) {
-  EXPECT_THAT(after_setting("config.json", "intermediate_size", 64).message(),
-              AllOf(HasSubstr("model.safetensors: the tensor 'encoder.layer.0.intermediate.dense.weight' has the shape [48, 32]"),
-                    HasSubstr("config.json asks for [64, 32]")));
-  EXPECT_THAT(after_setting("config.json", "num_hidden_layers", 1000).message(), HasSubstr("'encoder.layer.2.attention.self.query.weight' is missing"));
+  EXPECT_THAT(
+      after_setting("config.json", "intermediate_size", 64).message(),
+      AllOf(HasSubstr("model.safetensors: the tensor 'encoder.layer.0.intermediate.dense.weight' has the shape [48, 32]"),
+            HasSubstr("config.json asks for [64, 32]")));
+  EXPECT_THAT(after_setting("config.json", "num_hidden_layers", 1000).message(),
+              HasSubstr("'encoder.layer.2.attention.self.query.weight' is missing"));
   EXPECT_THAT(after_changing_header([](json& header) { header["embeddings.LayerNorm.bias"]["dtype"] = "I32"; }).message(),
               HasSubstr("'embeddings.LayerNorm.bias' is of dtype int32; float32, float16 and bfloat16 are supported"));
   EXPECT_TRUE(after_changing_header([](json&) {}).ok());

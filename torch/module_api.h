@@ -49,8 +49,8 @@ struct EncoderSettings {
   int threads = 1;
 };
 
-/// Token ids of some sequences without padding: sequence i is ids[offsets[i]] to ids[offsets[i + 1]], none of them empty, all
-/// ids and lengths within the config's bounds.
+/// Token ids of some sequences without padding: sequence i is ids[offsets[i]] to ids[offsets[i + 1]], none of them empty,
+/// all ids and lengths within the config's bounds.
 struct PackedBatch {
   std::span<const int32_t> ids;
   std::span<const int64_t> offsets;
@@ -74,7 +74,8 @@ inline constexpr const char* kModuleEntry = "manta_torch_module";
 
 struct ModuleApi {
   uint32_t version = kModuleVersion;
-  Result<std::unique_ptr<EncoderModel>> (*make_encoder)(const EncoderSettings& settings, const BertWeights& weights) = nullptr;
+  Result<std::unique_ptr<EncoderModel>> (*make_encoder)(const EncoderSettings& settings,
+                                                        const BertWeights& weights) = nullptr;
   Result<std::unique_ptr<ScriptModel>> (*load_script)(const std::string& path, const ScriptOptions& options) = nullptr;
 };
 

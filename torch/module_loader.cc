@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <filesystem>
 #include <mutex>
@@ -14,6 +15,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+std::atomic<const char*> built_path = nullptr;
+
 constexpr const char* kModuleFile = "libmanta_torch_module.so";
 
 std::vector<fs::path> candidates() {
@@ -25,8 +28,7 @@ std::vector<fs::path> candidates() {
     out.push_back(program.parent_path() / kModuleFile);
     out.push_back(program.parent_path().parent_path() / "lib" / kModuleFile);
   }
-  out.emplace_back(fs::path(MANTA_TORCH_BUILD_FOLDER) / kModuleFile);
-  out.emplace_back(fs::path(MANTA_TORCH_INSTALL_FOLDER) / kModuleFile);
+  if (const char* built = built_path.load(); built != nullptr) out.emplace_back(built);
   return out;
 }
 
@@ -56,8 +58,13 @@ Result<const ModuleApi*> torch_module() {
     MANTA_ASSIGN_OR_RETURN(loaded, load(path));
     return loaded;
   }
-  return Status(Code::kUnavailable, std::string(kModuleFile) + ", which brings LibTorch, was not found; looked for " + tried +
-                                        "; MANTA_TORCH_LIBRARY can name it");
+  return Status(Code::kUnavailable, std::string(kModuleFile) + ", which brings LibTorch, was not found; looked for " +
+                                        tried + "; MANTA_TORCH_LIBRARY can name it");
 }
 
 }  // namespace manta::models
+
+bool manta::detail::set_torch_module_path(const char* path) {
+  manta::models::built_path = path;
+  return true;
+}

@@ -22,8 +22,9 @@ using nlohmann::json;
 
 std::optional<Dtype> dtype_of(std::string_view name) {
   constexpr std::pair<std::string_view, Dtype> kNames[] = {
-      {"F32", Dtype::kFloat32}, {"F16", Dtype::kFloat16}, {"BF16", Dtype::kBFloat16}, {"F64", Dtype::kFloat64}, {"I64", Dtype::kInt64},
-      {"I32", Dtype::kInt32},   {"I16", Dtype::kInt16},   {"I8", Dtype::kInt8},       {"U8", Dtype::kUInt8},    {"BOOL", Dtype::kBool}};
+      {"F32", Dtype::kFloat32}, {"F16", Dtype::kFloat16}, {"BF16", Dtype::kBFloat16}, {"F64", Dtype::kFloat64},
+      {"I64", Dtype::kInt64},   {"I32", Dtype::kInt32},   {"I16", Dtype::kInt16},     {"I8", Dtype::kInt8},
+      {"U8", Dtype::kUInt8},    {"BOOL", Dtype::kBool}};
   for (const auto& [known, dtype] : kNames)
     if (known == name) return dtype;
   return std::nullopt;
@@ -49,7 +50,8 @@ Result<Entry> read_entry(const std::string& name, const json& value, uint64_t da
   for (const json& size : shape) {
     if (!size.is_number_unsigned() || size.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX))
       return about.error("'shape' holds something that is no size");
-    if (__builtin_mul_overflow(wanted_bytes, size.get<uint64_t>(), &wanted_bytes)) return about.error("the shape is too large");
+    if (__builtin_mul_overflow(wanted_bytes, size.get<uint64_t>(), &wanted_bytes))
+      return about.error("the shape is too large");
     entry.view.shape.push_back(size.get<int64_t>());
   }
 
@@ -116,7 +118,8 @@ Status SafeTensors::read_header() {
   if (file_.size_bytes() < 8) return bad("is shorter than a safetensors header");
   uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, file_.data(), sizeof header_bytes);  // little-endian, as every machine we run on
-  if (header_bytes > kMaxHeaderBytes) return bad("is no safetensors file: its header would be " + std::to_string(header_bytes) + " bytes long");
+  if (header_bytes > kMaxHeaderBytes)
+    return bad("is no safetensors file: its header would be " + std::to_string(header_bytes) + " bytes long");
   if (header_bytes > file_.size_bytes() - 8) return bad("is truncated: the header is not all there");
   const char* const data = file_.data() + 8 + header_bytes;
   const uint64_t data_bytes = file_.size_bytes() - 8 - header_bytes;
@@ -129,11 +132,13 @@ Status SafeTensors::read_header() {
     MANTA_ASSIGN_OR_RETURN(Entry entry, read_entry(name, value, data_bytes, path_));
     entries.push_back(std::move(entry));
   }
-  std::ranges::sort(entries, [](const Entry& a, const Entry& b) { return std::tie(a.begin, a.end) < std::tie(b.begin, b.end); });
+  std::ranges::sort(entries,
+                    [](const Entry& a, const Entry& b) { return std::tie(a.begin, a.end) < std::tie(b.begin, b.end); });
   uint64_t expected = 0;
   for (Entry& entry : entries) {
     if (entry.begin != expected)
-      return bad("tensor " + in_quotes(entry.name) + (entry.begin < expected ? " overlaps another" : " leaves a gap before it"));
+      return bad("tensor " + in_quotes(entry.name) +
+                 (entry.begin < expected ? " overlaps another" : " leaves a gap before it"));
     expected = entry.end;
     entry.view.data = data + entry.begin;
     tensors_.emplace(std::move(entry.name), std::move(entry.view));

@@ -1,8 +1,9 @@
 // A .safetensors file: named tensors, mapped and never copied.
 //
-// The file is eight bytes of header size, a JSON header (name -> dtype, shape, offsets) and the numbers. The header is taken as
-// hostile: sizes are checked against the file before anything is read, offsets have to be in order, without gaps or overlaps
-// and to the end of the file, and to fit the shape and the dtype. Every error names the file, and the tensor where there is one.
+// The file is eight bytes of header size, a JSON header (name -> dtype, shape, offsets) and the numbers. The header is taken
+// as hostile: sizes are checked against the file before anything is read, offsets have to be in order, without gaps or
+// overlaps and to the end of the file, and to fit the shape and the dtype. Every error names the file, and the tensor where
+// there is one.
 //
 // Constant after opening; any number of threads may read. A file that somebody shortens while it is mapped faults on access.
 #pragma once

@@ -17,7 +17,8 @@ Status check(const TextEncoderOptions& options) {
   if (options.dtype != Dtype::kFloat32 && options.dtype != Dtype::kBFloat16)
     return {Code::kInvalid, "an encoder computes in float32 or bfloat16, not in " + std::string(dtype_name(options.dtype))};
   if (options.batch_tokens > kMaxBatchTokens)
-    return {Code::kInvalid, "batch_tokens is " + std::to_string(options.batch_tokens) + ", more than " + std::to_string(kMaxBatchTokens)};
+    return {Code::kInvalid,
+            "batch_tokens is " + std::to_string(options.batch_tokens) + ", more than " + std::to_string(kMaxBatchTokens)};
   if (options.threads < 1 || options.threads > 1024)
     return {Code::kInvalid, "threads is " + std::to_string(options.threads) + ", not between 1 and 1024"};
   return {};
@@ -52,8 +53,9 @@ Result<TextEncoder> TextEncoder::load(const std::string& folder, const TextEncod
   size_t max_length = read.max_length;
   if (options.max_length != 0) {
     if (options.max_length <= read.tokenizer.min_length() || options.max_length > static_cast<size_t>(read.config.positions))
-      return Status(Code::kInvalid, folder + ": max_length is " + std::to_string(options.max_length) + ", the model takes from " +
-                                        std::to_string(read.tokenizer.min_length() + 1) + " to " + std::to_string(read.config.positions));
+      return Status(Code::kInvalid, folder + ": max_length is " + std::to_string(options.max_length) +
+                                        ", the model takes from " + std::to_string(read.tokenizer.min_length() + 1) +
+                                        " to " + std::to_string(read.config.positions));
     max_length = options.max_length;
   }
   MANTA_ASSIGN_OR_RETURN(const models::ModuleApi* module, models::torch_module());

@@ -10,8 +10,8 @@
 namespace manta::models {
 namespace {
 
-using ::testing::HasSubstr;
 using nlohmann::json;
+using ::testing::HasSubstr;
 
 std::vector<std::string> texts_of(const std::vector<json>& rows) {
   std::vector<std::string> out;
@@ -33,7 +33,8 @@ double smallest_cosine(const std::vector<float>& a, const std::vector<float>& b,
   double out = 1;
   for (size_t row = 0; row + dimension <= std::min(a.size(), b.size()); row += dimension) {
     double ab = 0, aa = 0, bb = 0;
-    for (size_t i = row; i < row + dimension; ++i) ab += double{a[i]} * b[i], aa += double{a[i]} * a[i], bb += double{b[i]} * b[i];
+    for (size_t i = row; i < row + dimension; ++i)
+      ab += double{a[i]} * b[i], aa += double{a[i]} * a[i], bb += double{b[i]} * b[i];
     out = std::min(out, ab / std::sqrt(aa * bb));
   }
   return out;
@@ -49,7 +50,8 @@ struct Expected {
   }
 };
 
-std::vector<float> encode_all(const std::string& folder, const TextEncoderOptions& options, const std::vector<std::string>& texts) {
+std::vector<float> encode_all(const std::string& folder, const TextEncoderOptions& options,
+                              const std::vector<std::string>& texts) {
   auto encoder = TextEncoder::load(folder, options);
   EXPECT_TRUE(encoder.ok()) << encoder.status().to_string();
   if (!encoder.ok()) return {};
@@ -84,7 +86,8 @@ TEST(TextEncoder, BatchesDoNotChangeTheResult) {
 // Every pooling, with and without normalisation, on a small model whose files are committed.
 TEST(TextEncoder, PoolsAndNormalizesAsTheFolderSays) {
   std::map<std::pair<std::string, bool>, std::vector<json>> variants;
-  for (const json& row : read_json_lines(test_data("tiny.jsonl"))) variants[{row["pooling"], row["normalized"]}].push_back(row);
+  for (const json& row : read_json_lines(test_data("tiny.jsonl")))
+    variants[{row["pooling"], row["normalized"]}].push_back(row);
   ASSERT_EQ(variants.size(), 6u);
   for (const auto& [variant, rows] : variants) {
     SCOPED_TRACE(variant.first + (variant.second ? ", normalized" : ""));
@@ -119,7 +122,9 @@ TEST(TextEncoder, KnowsItsShape) {
 }
 
 TEST(TextEncoder, RefusesOptionsOutOfRange) {
-  const auto refusal = [](const TextEncoderOptions& options) { return TextEncoder::load(test_data("tiny"), options).status(); };
+  const auto refusal = [](const TextEncoderOptions& options) {
+    return TextEncoder::load(test_data("tiny"), options).status();
+  };
   EXPECT_EQ(refusal({.dtype = Dtype::kInt8}).code(), Code::kInvalid);
   EXPECT_THAT(refusal({.max_length = 41}).message(), HasSubstr("max_length is 41, the model takes from 3 to 40"));
   EXPECT_THAT(refusal({.max_length = 2}).message(), HasSubstr("max_length is 2"));

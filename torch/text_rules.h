@@ -1,8 +1,9 @@
 // What a code point is to a BERT tokenizer: dropped, space, punctuation, a mark, an ideograph; and its lower case.
 //
-// The reference tokenizer (the `tokenizers` package) draws on several Unicode tables of different age: categories of Unicode 8,
-// decomposition of Unicode 9, white space and lower case of its compiler's library. ICU's tables are newer, so each rule looks at the character's age and
-// at the few whose category changed; `text_rules_test.cc` holds every code point against the reference.
+// The reference tokenizer (the `tokenizers` package) draws on several Unicode tables of different age: categories of Unicode
+// 8, decomposition of Unicode 9, white space and lower case of its compiler's library. ICU's tables are newer, so each rule
+// looks at the character's age and at the few whose category changed; `text_rules_test.cc` holds every code point against
+// the reference.
 //
 // Pure functions of their argument, callable from any thread; tens of nanoseconds each.
 #pragma once

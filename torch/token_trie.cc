@@ -71,7 +71,8 @@ class TrieBuilder {
       if (slot - search_from_ > kSearchWindow && labels_.size() <= 2) ++search_from_;
       if (!is_free(slot) || slot < TokenTrie::kAlphabet + labels_[0]) continue;
       const uint32_t base = slot - labels_[0];
-      if (!base_used_[base] && std::ranges::all_of(labels_, [&](uint8_t label) { return is_free(base + label); })) return base;
+      if (!base_used_[base] && std::ranges::all_of(labels_, [&](uint8_t label) { return is_free(base + label); }))
+        return base;
     }
   }
 
@@ -96,7 +97,8 @@ class TrieBuilder {
 Result<TokenTrie> TokenTrie::build(std::vector<Entry> entries) {
   for (const auto& [text, id] : entries) {
     if (text.size() > kLongestEntryBytes)
-      return Status(Code::kInvalid, "entry " + std::to_string(id) + " is longer than " + std::to_string(kLongestEntryBytes) + " bytes");
+      return Status(Code::kInvalid,
+                    "entry " + std::to_string(id) + " is longer than " + std::to_string(kLongestEntryBytes) + " bytes");
     if (id < 0) return Status(Code::kInvalid, "the id of '" + std::string(text) + "' is negative");
   }
   std::ranges::sort(entries);

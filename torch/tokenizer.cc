@@ -27,8 +27,8 @@ Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, size_t max
 Result<TokenBatch> Tokenizer::encode(std::span<const std::string_view> texts, size_t max_length) const {
   const size_t least = impl_->pieces.min_length();
   if (max_length != 0 && max_length < least)
-    return Status(Code::kInvalid, "a text cannot be cut to " + std::to_string(max_length) + " tokens: the special ones alone are " +
-                                      std::to_string(least));
+    return Status(Code::kInvalid, "a text cannot be cut to " + std::to_string(max_length) +
+                                      " tokens: the special ones alone are " + std::to_string(least));
   TokenBatch out{.ids = {}, .offsets = {0}};
   for (const std::string_view text : texts) {
     impl_->pieces.encode(text, max_length, out.ids);

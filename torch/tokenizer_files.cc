@@ -166,8 +166,11 @@ Result<Parts> read_vocab_txt(const fs::path& path, const std::optional<JsonObjec
     MANTA_ASSIGN_OR_RETURN(rules.strip_accents, config->boolean_or("strip_accents", rules.lowercase));
     MANTA_ASSIGN_OR_RETURN(rules.split_ideographs, config->boolean_or("tokenize_chinese_chars", true));
   }
-  const std::pair<const char*, const char*> specials[] = {
-      {"unk_token", "[UNK]"}, {"sep_token", "[SEP]"}, {"pad_token", "[PAD]"}, {"cls_token", "[CLS]"}, {"mask_token", "[MASK]"}};
+  const std::pair<const char*, const char*> specials[] = {{"unk_token", "[UNK]"},
+                                                          {"sep_token", "[SEP]"},
+                                                          {"pad_token", "[PAD]"},
+                                                          {"cls_token", "[CLS]"},
+                                                          {"mask_token", "[MASK]"}};
   for (const auto& [key, fallback] : specials) {
     MANTA_ASSIGN_OR_RETURN(const std::string token, special_token(config, key, fallback));
     const auto found = std::ranges::find(parts.vocabulary.rbegin(), parts.vocabulary.rend(), token,
@@ -186,7 +189,8 @@ Result<Parts> read_vocab_txt(const fs::path& path, const std::optional<JsonObjec
 Status check_agreement(const JsonObject& config, const WordPieceRules& rules) {
   MANTA_ASSIGN_OR_RETURN(const bool lowercase, config.boolean_or("do_lower_case", rules.lowercase));
   if (lowercase == rules.lowercase) return {};
-  return config.error(std::string("'do_lower_case' is ") + (lowercase ? "true" : "false") + ", tokenizer.json says otherwise");
+  return config.error(std::string("'do_lower_case' is ") + (lowercase ? "true" : "false") +
+                      ", tokenizer.json says otherwise");
 }
 
 Result<size_t> max_length_of(const std::optional<JsonObject>& config) {
@@ -205,7 +209,8 @@ Result<LoadedTokenizer> load_tokenizer(const fs::path& folder, const TokenizerOp
   }
   const bool has_json = fs::exists(folder / "tokenizer.json");
   const fs::path source = folder / (has_json ? "tokenizer.json" : "vocab.txt");
-  if (!fs::exists(source)) return Status(Code::kNotFound, folder.string() + ": there is no tokenizer.json and no vocab.txt in it");
+  if (!fs::exists(source))
+    return Status(Code::kNotFound, folder.string() + ": there is no tokenizer.json and no vocab.txt in it");
 
   auto parts = has_json ? read_tokenizer_json(source) : read_vocab_txt(source, config);
   if (!parts.ok()) return parts.status();

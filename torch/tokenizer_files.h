@@ -1,7 +1,8 @@
-// A WordPiece tokenizer out of a Hugging Face model folder: `tokenizer.json`, or else `vocab.txt` with `tokenizer_config.json`.
+// A WordPiece tokenizer out of a Hugging Face model folder: `tokenizer.json`, or else `vocab.txt` with
+// `tokenizer_config.json`.
 //
-// Whatever the files ask for that this tokenizer does not do (another model, normaliser, pre-tokenizer or template) is refused
-// with the file and the reason, since anything else would give other tokens without a word.
+// Whatever the files ask for that this tokenizer does not do (another model, normaliser, pre-tokenizer or template) is
+// refused with the file and the reason, since anything else would give other tokens without a word.
 #pragma once
 
 #include <manta/status.h>

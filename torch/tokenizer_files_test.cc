@@ -7,8 +7,8 @@
 namespace manta::models {
 namespace {
 
-using ::testing::HasSubstr;
 using nlohmann::json;
+using ::testing::HasSubstr;
 
 json good_tokenizer() {
   return json::parse(R"({"added_tokens": [{"id": 2, "content": "[SEP]", "single_word": false, "normalized": false}],
@@ -116,7 +116,7 @@ TEST(TokenizerFiles, RefusesBrokenFiles) {
 TEST(TokenizerFiles, SurvivesDamage) {
   const std::string good = good_tokenizer().dump();
   const TestFolder folder;
-  for (size_t i = 0; i < good.size(); i += 3) {
+  for (size_t i = 0; i < good.size(); i += 11) {
     write_text(folder.path() / "tokenizer.json", good.substr(0, i));
     EXPECT_FALSE(load_tokenizer(folder.path()).ok()) << i;
     std::string changed = good;

@@ -10,7 +10,8 @@ constexpr size_t kMaxRank = 64;
 
 Status check(const TensorView& view, size_t index) {
   const std::string which = "input " + std::to_string(index);
-  if (view.shape.size() > kMaxRank) return {Code::kInvalid, which + " has more than " + std::to_string(kMaxRank) + " dimensions"};
+  if (view.shape.size() > kMaxRank)
+    return {Code::kInvalid, which + " has more than " + std::to_string(kMaxRank) + " dimensions"};
   uint64_t bytes = size_bytes_of(view.dtype);
   for (const int64_t size : view.shape)
     if (size < 0 || __builtin_mul_overflow(bytes, static_cast<uint64_t>(size), &bytes))

@@ -37,7 +37,9 @@ TEST(TorchScriptModel, ErrorsAreStatuses) {
   auto model = TorchScriptModel::load(test_data("scripted.pt"));
   ASSERT_TRUE(model.ok());
   const std::vector<float> x = {1, 2, 3, 4}, shift = {0};
-  const auto refusal = [&](std::vector<TensorView> inputs, const std::string& method = "forward") { return model->forward(inputs, method).status(); };
+  const auto refusal = [&](std::vector<TensorView> inputs, const std::string& method = "forward") {
+    return model->forward(inputs, method).status();
+  };
   const TensorView none{.dtype = Dtype::kFloat32, .shape = {0, 2}, .data = nullptr};
   EXPECT_EQ(refusal({none, view_of(shift, {})}).code(), Code::kTaskFailed);
   EXPECT_THAT(refusal({none, view_of(shift, {})}).message(), HasSubstr("no rows"));
@@ -45,7 +47,8 @@ TEST(TorchScriptModel, ErrorsAreStatuses) {
   EXPECT_EQ(refusal({view_of(x, {2, 2})}).code(), Code::kTaskFailed);                      // an argument too few
   EXPECT_THAT(refusal({}, "backward").message(), HasSubstr("the module has no method 'backward'"));
   EXPECT_THAT(refusal({view_of(x, {-1, 2})}).message(), HasSubstr("input 0 has a size that is negative"));
-  EXPECT_THAT(refusal({{.dtype = Dtype::kFloat32, .shape = {2}, .data = nullptr}}).message(), HasSubstr("input 0 has no data"));
+  EXPECT_THAT(refusal({{.dtype = Dtype::kFloat32, .shape = {2}, .data = nullptr}}).message(),
+              HasSubstr("input 0 has no data"));
   EXPECT_TRUE(model->forward(std::vector<TensorView>{view_of(x, {2, 2}), view_of(shift, {})}).ok());  // and it still works
 }
 
@@ -72,7 +75,8 @@ TEST(ModuleLoaderDeathTest, SaysWhatIsMissing) {
     std::fprintf(stderr, "%s\n", status.to_string().c_str());
     std::_Exit(status.code() == Code::kUnavailable ? 0 : 1);
   };
-  EXPECT_EXIT(load_with("/nowhere/libmanta_torch_module.so"), ::testing::ExitedWithCode(0), "looked for /nowhere/libmanta_torch_module.so");
+  EXPECT_EXIT(load_with("/nowhere/libmanta_torch_module.so"), ::testing::ExitedWithCode(0),
+              "looked for /nowhere/libmanta_torch_module.so");
   EXPECT_EXIT(load_with("/lib/x86_64-linux-gnu/libm.so.6"), ::testing::ExitedWithCode(0), "is no module of Manta's");
 }
 

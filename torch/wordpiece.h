@@ -1,11 +1,12 @@
 // The tokenizer of BERT-family models: clean, lower-case, strip accents, split, then WordPiece by longest match.
 //
 // Token for token the same as the reference implementation (the `tokenizers` package) with a BertNormalizer and a
-// BertPreTokenizer. Any bytes are a text: what is no UTF-8 counts as U+FFFD, as in Python's `bytes.decode("utf-8", "replace")`.
+// BertPreTokenizer. Any bytes are a text: what is no UTF-8 counts as U+FFFD, as in Python's `bytes.decode("utf-8",
+// "replace")`.
 //
-// Two paths give one result. ASCII goes through tables byte by byte; from the first byte that needs more, what stands between
-// two ASCII separators goes through a table of plain characters or, where one has to be decomposed or changed, through ICU.
-// Cutting there is safe: an ASCII separator neither combines with a neighbour nor moves in normalisation.
+// Two paths give one result. ASCII goes through tables byte by byte; from the first byte that needs more, what stands
+// between two ASCII separators goes through a table of plain characters or, where one has to be decomposed or changed,
+// through ICU. Cutting there is safe: an ASCII separator neither combines with a neighbour nor moves in normalisation.
 //
 // Constant after construction; `encode` may be called from any number of threads. About 1.5 MB for 30,000 pieces.
 #pragma once
@@ -31,7 +32,7 @@ struct WordPieceRules {
   bool lowercase = true;
   bool lowercase_whole_text = false;  ///< Before anything else, special tokens included (sentence-transformers' option).
   std::string unknown = "[UNK]";
-  std::string continuation = "##";   ///< What vocabulary entries that go on a word begin with.
+  std::string continuation = "##";     ///< What vocabulary entries that go on a word begin with.
   uint32_t max_word_characters = 100;  ///< A longer word is one unknown token. At most kLongestWord.
   std::vector<int32_t> prefix_ids{};   ///< Such as [CLS], before each text.
   std::vector<int32_t> suffix_ids{};   ///< Such as [SEP], after each text.
@@ -47,11 +48,12 @@ class WordPiece {
   /// Refuses a vocabulary without the unknown token, and rules out of range.
   static Result<WordPiece> make(const Vocabulary& vocabulary, WordPieceRules rules);
 
-  /// Appends the text's ids, prefix and suffix included, at most `max_length` of them: what is too much is cut off before the
-  /// suffix. 0 means no limit. Precondition: max_length is 0 or at least `min_length()`.
+  /// Appends the text's ids, prefix and suffix included, at most `max_length` of them: what is too much is cut off before
+  /// the suffix. 0 means no limit. Precondition: max_length is 0 or at least `min_length()`.
   void encode(std::string_view text, size_t max_length, std::vector<int32_t>& ids) const;
 
-  /// The words `text` is split into before they are cut to pieces, added tokens taken as plain text. For tests and curious users.
+  /// The words `text` is split into before they are cut to pieces, added tokens taken as plain text. For tests and curious
+  /// users.
   [[nodiscard]] std::vector<std::string> words(std::string_view text) const;
 
   /// The ids of an empty text: prefix and suffix.

@@ -27,7 +27,8 @@ WordPiece small(WordPieceRules rules = {}) {
   rules.prefix_ids = {1};
   rules.suffix_ids = {2};
   return *WordPiece::make(
-      vocabulary_of({"[UNK]", "[CLS]", "[SEP]", "un", "##aff", "##able", "a", "##f", "!", "é", "日", "new york", "##é"}), rules);
+      vocabulary_of({"[UNK]", "[CLS]", "[SEP]", "un", "##aff", "##able", "a", "##f", "!", "é", "日", "new york", "##é"}),
+      rules);
 }
 
 TEST(WordPiece, TakesTheLongestPieceEachTime) {
@@ -120,19 +121,22 @@ TEST(Utf8, BrokenSequencesCountByMaximalParts) {
     }
     return out;
   };
-  EXPECT_EQ(decode("\xe2\x82" "a"), U"\uFFFDa");
+  EXPECT_EQ(decode("\xe2\x82"
+                   "a"),
+            U"\uFFFDa");
   EXPECT_EQ(decode("\xed\xa0\x80"), U"\uFFFD\uFFFD\uFFFD");
   EXPECT_EQ(decode("\xf0\x9f\x98\x80\xf0\x9f\x98"), U"\U0001F600\uFFFD");
   EXPECT_EQ(decode("\xf4\x90\x80\x80"), U"\uFFFD\uFFFD\uFFFD\uFFFD");
-  for (const char32_t c : {char32_t{0}, U'\x7f', U'\x80', U'\u07ff', U'\u0800', U'\ud7ff', U'\ue000', U'\uffff', U'\U00010000', U'\U0010ffff'}) {
+  for (const char32_t c : {char32_t{0}, U'\x7f', U'\x80', U'\u07ff', U'\u0800', U'\ud7ff', U'\ue000', U'\uffff',
+                           U'\U00010000', U'\U0010ffff'}) {
     std::string bytes;
     append_utf8(c, bytes);
     EXPECT_EQ(decode(bytes), std::u32string(1, c));
   }
 }
 
-// The reference's words for every code point there is, against ours. A vocabulary of single code points would be too large, so
-// the words themselves are compared: by way of the rules the tokenizer is made of.
+// The reference's words for every code point there is, against ours. A vocabulary of single code points would be too large,
+// so the words themselves are compared: by way of the rules the tokenizer is made of.
 uint64_t fnv1a(std::string_view data) {
   uint64_t value = 0xCBF29CE484222325ull;
   for (const char byte : data) value = (value ^ static_cast<uint8_t>(byte)) * 0x100000001B3ull;

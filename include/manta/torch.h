@@ -2,8 +2,8 @@
 //
 // No LibTorch header is included here and no program that links `manta::torch` links LibTorch: the first model that is made
 // in a process loads the module `libmanta_torch_module.so`, which does (about 0.3 s and 170 MB). A tokenizer alone never
-// does. The module is looked for where the variable MANTA_TORCH_LIBRARY says, beside the program, in `../lib` from there,
-// and where it was built or installed.
+// does. The module is looked for where the variable MANTA_TORCH_LIBRARY says; without it beside the program, in `../lib`
+// from there, and where it was built or installed with this library.
 //
 // Thread safety: a Tokenizer may be used by any number of threads at once; an encoder or a scripted model by one at a time
 // (one model an actor; for more cores use more actors, which beats more threads in one).
@@ -58,7 +58,8 @@ struct TokenBatch {
 /// those of the reference implementation for any bytes: what is no UTF-8 counts as U+FFFD.
 class Tokenizer {
  public:
-  /// Some 10 ms. kNotFound without the files, kInvalid when they are damaged or ask for something this tokenizer does not do.
+  /// Some 10 ms. kNotFound without the files, kInvalid when they are damaged or ask for something this tokenizer does not
+  /// do.
   static Result<Tokenizer> load(const std::string& folder);
 
   Tokenizer(Tokenizer&&) noexcept;
@@ -76,11 +77,12 @@ class Tokenizer {
 };
 
 struct TextEncoderOptions {
-  Dtype dtype = Dtype::kFloat32;  ///< What is computed in: kFloat32 or kBFloat16 (faster where the CPU has the instructions).
-  size_t max_length = 0;          ///< Texts are cut to so many tokens; 0: what the model folder says.
-  size_t batch_tokens = 0;        ///< Tokens that go through the model at once: memory against speed. 0: a good value.
-  std::string device = "cpu";     ///< "cpu", "cuda" or "cuda:N".
-  int threads = 1;                ///< LibTorch's threads in this process, for all models of it.
+  Dtype dtype =
+      Dtype::kFloat32;         ///< What is computed in: kFloat32 or kBFloat16 (faster where the CPU has the instructions).
+  size_t max_length = 0;       ///< Texts are cut to so many tokens; 0: what the model folder says.
+  size_t batch_tokens = 0;     ///< Tokens that go through the model at once: memory against speed. 0: a good value.
+  std::string device = "cpu";  ///< "cpu", "cuda" or "cuda:N".
+  int threads = 1;             ///< LibTorch's threads in this process, for all models of it.
 };
 
 /// A sentence encoder: text to a vector. Reads a Hugging Face folder of a BERT model as it is: config.json, the tokenizer's
@@ -88,8 +90,8 @@ struct TextEncoderOptions {
 /// are mapped from the file, so it must not be changed while the encoder lives.
 class TextEncoder {
  public:
-  /// kNotFound for a missing folder or file, kInvalid for damaged, inconsistent or unsupported ones, each naming the file and
-  /// the reason; kUnavailable when LibTorch or the device cannot be had.
+  /// kNotFound for a missing folder or file, kInvalid for damaged, inconsistent or unsupported ones, each naming the file
+  /// and the reason; kUnavailable when LibTorch or the device cannot be had.
   static Result<TextEncoder> load(const std::string& folder, const TextEncoderOptions& options = {});
 
   TextEncoder(TextEncoder&&) noexcept;
@@ -99,8 +101,8 @@ class TextEncoder {
   [[nodiscard]] size_t dimension() const;   ///< Numbers in one embedding.
   [[nodiscard]] size_t max_length() const;  ///< Tokens, [CLS] and [SEP] included, a text is cut to.
 
-  /// One row of `dimension()` numbers per text, in the order given. An empty text has an embedding like any other. Texts of any
-  /// lengths may be mixed: nothing is padded. The second form writes to `out`, which has room for all rows.
+  /// One row of `dimension()` numbers per text, in the order given. An empty text has an embedding like any other. Texts of
+  /// any lengths may be mixed: nothing is padded. The second form writes to `out`, which has room for all rows.
   Result<std::vector<float>> encode(std::span<const std::string_view> texts);
   Status encode(std::span<const std::string_view> texts, float* out);
 
@@ -128,9 +130,9 @@ class TorchScriptModel {
   TorchScriptModel& operator=(TorchScriptModel&&) noexcept;
   ~TorchScriptModel();
 
-  /// Calls `method` with tensors; gives back its result, or the parts of a tuple or list of tensors, in host memory. Inputs are
-  /// not copied on the CPU. kInvalid when a shape does not fit its data, kTaskFailed with the module's own message when it
-  /// raises, or when the result holds anything but tensors.
+  /// Calls `method` with tensors; gives back its result, or the parts of a tuple or list of tensors, in host memory. Inputs
+  /// are not copied on the CPU. kInvalid when a shape does not fit its data, kTaskFailed with the module's own message when
+  /// it raises, or when the result holds anything but tensors.
   Result<std::vector<Tensor>> forward(std::span<const TensorView> inputs, const std::string& method = "forward");
 
  private:
@@ -138,5 +140,13 @@ class TorchScriptModel {
   explicit TorchScriptModel(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
+
+namespace detail {
+/// Where the module lies beside the libraries this program was built with. Kept until the first model is made.
+bool set_torch_module_path(const char* path);
+#ifdef MANTA_TORCH_MODULE_PATH  // defined for whoever links manta::torch, in the build tree or installed
+inline const bool torch_module_path_is_set = set_torch_module_path(MANTA_TORCH_MODULE_PATH);
+#endif
+}  // namespace detail
 
 }  // namespace manta

@@ -95,7 +95,9 @@ class BertEncoder : public EncoderModel {
   at::Tensor load(const TensorView& view, std::optional<c10::ScalarType> type = {}) const {
     return borrow_aligned(view).to(at::TensorOptions().device(device_).dtype(type.value_or(dtype_)));
   }
-  Norm norm(const Affine& affine, c10::ScalarType type) const { return {load(affine.weight, type), load(affine.bias, type)}; }
+  Norm norm(const Affine& affine, c10::ScalarType type) const {
+    return {load(affine.weight, type), load(affine.bias, type)};
+  }
 
   Layer make_layer(const BertLayer& layer) const {
     const auto linear = [&](const Affine& affine) { return PackedLinear(load(affine.weight), load(affine.bias)); };
@@ -144,7 +146,8 @@ class BertEncoder : public EncoderModel {
     at::Tensor out = at::empty({query_key_value.size(0), settings_.config.hidden}, query_key_value.options());
     for (const Run& run : runs) {
       const int64_t tokens = run.count * run.length;
-      const at::Tensor part = query_key_value.narrow(0, run.first_token, tokens).view({run.count, run.length, 3, heads, size});
+      const at::Tensor part =
+          query_key_value.narrow(0, run.first_token, tokens).view({run.count, run.length, 3, heads, size});
       const auto head_first = [&](int64_t which) { return part.select(2, which).transpose(1, 2); };
       const at::Tensor made = at::scaled_dot_product_attention(head_first(0), head_first(1), head_first(2));
       out.narrow(0, run.first_token, tokens).view({run.count, run.length, heads, size}).copy_(made.transpose(1, 2));
@@ -154,7 +157,8 @@ class BertEncoder : public EncoderModel {
 
   at::Tensor pool(const at::Tensor& x, const PackedBatch& batch) const {
     const auto count = static_cast<int64_t>(batch.offsets.size()) - 1;
-    const at::Tensor offsets = at::tensor(at::ArrayRef<int64_t>(batch.offsets.data(), batch.offsets.size()), at::kLong).to(device_);
+    const at::Tensor offsets =
+        at::tensor(at::ArrayRef<int64_t>(batch.offsets.data(), batch.offsets.size()), at::kLong).to(device_);
     at::Tensor pooled;
     switch (settings_.pooling) {
       case Pooling::kCls: pooled = x.index_select(0, offsets.narrow(0, 0, count)); break;

@@ -10,8 +10,8 @@
 
 namespace manta::models {
 
-/// "cpu", "cuda" or "cuda:N" as a device that works. For CUDA, `libtorch_cuda.so` is loaded from beside LibTorch's other libraries.
-/// kInvalid for another name, kUnavailable when there is no such device or no CUDA.
+/// "cpu", "cuda" or "cuda:N" as a device that works. For CUDA, `libtorch_cuda.so` is loaded from beside LibTorch's other
+/// libraries. kInvalid for another name, kUnavailable when there is no such device or no CUDA.
 Result<c10::Device> open_device(const std::string& name);
 
 /// LibTorch's threads inside one operation, for the whole process.

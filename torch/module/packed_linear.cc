@@ -25,8 +25,8 @@ at::Tensor reorder(const at::Tensor& weight) {
 at::Tensor linear_pointwise(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, LinearEnd end) {
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("mkldnn::_linear_pointwise", "")
-                             .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, std::string_view,
-                                               OptionalScalars, std::optional<std::string_view>)>();
+                             .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
+                                               std::string_view, OptionalScalars, std::optional<std::string_view>)>();
   std::string_view attribute = "none", algorithm;
   if (end == LinearEnd::kRelu) attribute = "relu";
   if (end == LinearEnd::kGelu || end == LinearEnd::kGeluTanh) attribute = "gelu";

@@ -1,4 +1,5 @@
-// A linear layer whose weights are laid out once for the CPU's matrix kernels (oneDNN), or stay as they are on other devices.
+// A linear layer whose weights are laid out once for the CPU's matrix kernels (oneDNN), or stay as they are on other
+// devices.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -32,7 +32,8 @@ class TorchScript : public ScriptModel {
   static Result<std::vector<Tensor>> collect(const c10::IValue& value) {
     std::vector<Tensor> out;
     const auto add = [&](const c10::IValue& part) -> Status {
-      if (!part.isTensor()) return {Code::kTaskFailed, "the module returned a " + part.tagKind() + " where a tensor was wanted"};
+      if (!part.isTensor())
+        return {Code::kTaskFailed, "the module returned a " + part.tagKind() + " where a tensor was wanted"};
       auto tensor = hand_out(part.toTensor());
       if (tensor.ok()) out.push_back(std::move(*tensor));
       return tensor.status();
