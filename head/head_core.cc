@@ -65,8 +65,9 @@ void HeadCore::on(wire::HeadRequest& message) {
 Status HeadCore::check(const wire::CreateActor& spec) const {
   if (spec.actor.sequence == 0) return Status(Code::kInvalid, "an actor's sequence number starts at 1");
   if (spec.arguments.size() > settings_.max_argument_bytes)
-    return Status(Code::kInvalid, "the arguments of the constructor take " + std::to_string(spec.arguments.size()) + " bytes, at most " +
-                                      std::to_string(settings_.max_argument_bytes) + " are carried: put() the large ones");
+    return Status(Code::kInvalid, "the arguments of the constructor take " + std::to_string(spec.arguments.size()) +
+                                      " bytes, at most " + std::to_string(settings_.max_argument_bytes) +
+                                      " are carried: put() the large ones");
   if (actors_.size() - dead_.size() >= settings_.max_actors) return Status(Code::kFull, "too many actors");
   const auto named = names_.find({spec.name_space, spec.name});
   if (!spec.name.empty() && named != names_.end())
@@ -197,9 +198,7 @@ void HeadCore::on(wire::HeadActorEvent& message) {
   if (it == actors_.end() || it->second.phase == ActorPhase::kDead || it->second.incarnation != message.incarnation) return;
   Actor& actor = it->second;
   switch (static_cast<wire::ActorEvent>(message.event)) {
-    case wire::ActorEvent::kWaiting:
-      actor.cause = message.cause;
-      return tell_watchers(actor);
+    case wire::ActorEvent::kWaiting: actor.cause = message.cause; return tell_watchers(actor);
     case wire::ActorEvent::kStarted:
       actor.phase = ActorPhase::kAlive;
       actor.worker = message.worker;
@@ -211,7 +210,8 @@ void HeadCore::on(wire::HeadActorEvent& message) {
       return;
     case wire::ActorEvent::kRefused: return bury(actor, message.cause);
     case wire::ActorEvent::kEnded: return restart_or_bury(actor, message.cause);
-    case wire::ActorEvent::kLeft: return bury(actor, wire::to_wire(Status(Code::kDied, "it ended when its last handle was gone")));
+    case wire::ActorEvent::kLeft:
+      return bury(actor, wire::to_wire(Status(Code::kDied, "it ended when its last handle was gone")));
   }
 }
 
@@ -330,7 +330,8 @@ Status HeadCore::replay_one(const Record& record) {
     }
     case Table::kActors: {
       MANTA_ASSIGN_OR_RETURN(ActorRecord stored, from_record<ActorRecord>(record));
-      if (stored.phase >= static_cast<uint8_t>(ActorPhase::kDead)) return Status(Code::kInvalid, "a dead actor is not stored");
+      if (stored.phase >= static_cast<uint8_t>(ActorPhase::kDead))
+        return Status(Code::kInvalid, "a dead actor is not stored");
       Actor& actor = actors_[stored.spec.actor];
       actor.phase = static_cast<ActorPhase>(stored.phase);
       actor.incarnation = stored.incarnation;

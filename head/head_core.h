@@ -1,5 +1,5 @@
-// The head's decisions: which actors exist, under which names, in which phase, and what happens when one's worker or owner dies.
-// Plus the tables of jobs and lineage.
+// The head's decisions: which actors exist, under which names, in which phase, and what happens when one's worker or owner
+// dies. Plus the tables of jobs and lineage.
 //
 //   PENDING --started--> ALIVE --worker died, restarts left--> RESTARTING --started--> ALIVE
 //      |                   |                                        |
@@ -7,8 +7,8 @@
 //
 // `step` takes one message of a raylet and returns what to answer and what to write down. No I/O, no threads, no clock.
 //
-// Invariants: 1 an incarnation that ended has no effect any more; incarnations only grow. 2 A name belongs to at most one actor that
-// is not dead. 3 Replaying the records gives the tables back. 4 Every table is bounded; lineage in bytes.
+// Invariants: 1 an incarnation that ended has no effect any more; incarnations only grow. 2 A name belongs to at most one
+// actor that is not dead. 3 Replaying the records gives the tables back. 4 Every table is bounded; lineage in bytes.
 #pragma once
 
 #include "head/store.h"
@@ -52,7 +52,7 @@ class HeadCore {
     wire::ActorPhase phase = wire::ActorPhase::kPending;
     uint32_t incarnation = 1;
     int32_t restarts_used = 0;
-    bool may_restart = true;  ///< False after a kill that forbids it.
+    bool may_restart = true;   ///< False after a kill that forbids it.
     bool is_draining = false;  ///< Ends once it has run what it was sent.
     bool has_state = false;
     std::string state;
@@ -82,7 +82,7 @@ class HeadCore {
   void on_request(uint64_t from, wire::SaveActorState& message);
   void on_request(uint64_t from, wire::LogLineage& message);
 
-  using TaskKey = std::pair<uint64_t, uint64_t>;  // owner, sequence
+  using TaskKey = std::pair<uint64_t, uint64_t>;     // owner, sequence
   using Name = std::pair<std::string, std::string>;  // name space, name
   [[nodiscard]] Status check(const wire::CreateActor& spec) const;
   void refuse_creation(uint64_t from, const wire::CreateActor& spec, const Status& status);
@@ -102,8 +102,8 @@ class HeadCore {
   std::map<Name, wire::ActorKey> names_;
   std::deque<wire::ActorKey> dead_;  // oldest first
   std::set<uint64_t> processes_;
-  std::map<uint64_t, std::string> jobs_;                          // by driver
-  std::map<wire::ActorKey, std::set<uint64_t>> early_watches_;    // a handle overtook its actor's creation
+  std::map<uint64_t, std::string> jobs_;                        // by driver
+  std::map<wire::ActorKey, std::set<uint64_t>> early_watches_;  // a handle overtook its actor's creation
   size_t early_watch_count_ = 0;
   std::map<uint64_t, uint64_t> forgotten_up_to_;  // by owner: dead actors are forgotten up to this sequence
   std::map<TaskKey, std::string> lineage_;

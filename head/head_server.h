@@ -1,9 +1,10 @@
-// The head in one process with its raylet: head_core behind the HeadLink, its records written by a store on a thread of its own.
+// The head in one process with its raylet: head_core behind the HeadLink, its records written by a store on a thread of its
+// own.
 //
-// Two ways to write. Lasting: messages wait until the store says that their records are durable (acknowledged means durable), and
-// come out through `wake_fd`. Local: a session's database is for looking at and dies with it, so nothing waits for it.
-// The writing queue is bounded in bytes; in the lasting mode a full queue makes `send` fail with kFull, in the local one the store
-// is given up (it could no longer be replayed) and the reason kept in `store_status`.
+// Two ways to write. Lasting: messages wait until the store says that their records are durable (acknowledged means
+// durable), and come out through `wake_fd`. Local: a session's database is for looking at and dies with it, so nothing waits
+// for it. The writing queue is bounded in bytes; in the lasting mode a full queue makes `send` fail with kFull, in the local
+// one the store is given up (it could no longer be replayed) and the reason kept in `store_status`.
 //
 // Thread safety: `send` and `receive` belong to one thread. The store is used only by the writer thread.
 #pragma once

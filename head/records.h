@@ -59,7 +59,8 @@ template <typename Row>
 template <typename Row>
 [[nodiscard]] Result<Row> from_record(const Record& record) {
   MANTA_ASSIGN_OR_RETURN(Row row, wire::decode<Row>(record.value));
-  if (row.key() != record.key) return Status(Code::kInvalid, "a row of the head's store stands under the wrong key: " + record.key);
+  if (row.key() != record.key)
+    return Status(Code::kInvalid, "a row of the head's store stands under the wrong key: " + record.key);
   return row;
 }
 

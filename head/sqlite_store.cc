@@ -71,12 +71,14 @@ Status SqliteStore::set_up(bool is_durable) {
 }
 
 Status SqliteStore::run(const char* sql) {
-  return sqlite3_exec(database_.get(), sql, nullptr, nullptr, nullptr) == SQLITE_OK ? Status() : error("running a statement");
+  return sqlite3_exec(database_.get(), sql, nullptr, nullptr, nullptr) == SQLITE_OK ? Status()
+                                                                                    : error("running a statement");
 }
 
 Result<SqliteStore::Statement> SqliteStore::prepare(const std::string& sql) {
   sqlite3_stmt* statement = nullptr;
-  if (sqlite3_prepare_v2(database_.get(), sql.c_str(), -1, &statement, nullptr) != SQLITE_OK) return error("preparing a statement");
+  if (sqlite3_prepare_v2(database_.get(), sql.c_str(), -1, &statement, nullptr) != SQLITE_OK)
+    return error("preparing a statement");
   return Statement(statement);
 }
 
@@ -103,7 +105,8 @@ Status SqliteStore::append(const std::vector<Record>& batch) {
 }
 
 Status SqliteStore::load_table(Table table, std::vector<Record>& rows) {
-  MANTA_ASSIGN_OR_RETURN(Statement query, prepare("SELECT key, value FROM " + std::string(kNames[index_of(table)]) + " ORDER BY key"));
+  MANTA_ASSIGN_OR_RETURN(Statement query,
+                         prepare("SELECT key, value FROM " + std::string(kNames[index_of(table)]) + " ORDER BY key"));
   while (true) {
     const int code = sqlite3_step(query.get());
     if (code == SQLITE_DONE) return {};

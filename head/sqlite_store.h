@@ -1,7 +1,8 @@
 // The head's store in one SQLite file (WAL journal), to be looked at with `sqlite3` while it is in use.
 //
-// One writer. A batch is one transaction: all of it or none of it is there after a crash. With `is_durable`, append returns after
-// fsync; without, after the operating system has the bytes (a crash of the machine may lose the last ones, never damage the file).
+// One writer. A batch is one transaction: all of it or none of it is there after a crash. With `is_durable`, append returns
+// after fsync; without, after the operating system has the bytes (a crash of the machine may lose the last ones, never
+// damage the file).
 #pragma once
 
 #include "head/store.h"

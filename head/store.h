@@ -1,7 +1,7 @@
 // Where the head writes down what it must not forget: tables of key and value, changed by records in order.
 //
-// The head keeps everything in memory and only appends; it reads once, when it starts. Replaying what `load` gives leads to the
-// memory state. SqliteStore is the real one; MemoryStore is for tests and passes the same suite.
+// The head keeps everything in memory and only appends; it reads once, when it starts. Replaying what `load` gives leads to
+// the memory state. SqliteStore is the real one; MemoryStore is for tests and passes the same suite.
 #pragma once
 
 #include <manta/status.h>
@@ -30,8 +30,8 @@ class Store {
  public:
   virtual ~Store() = default;
 
-  /// Makes all of the batch durable, in order, or none of it. kFull when the disk is full, kIo for other refusals of the disk,
-  /// kInvalid when the file is damaged. After a failure the store still holds what was durable before.
+  /// Makes all of the batch durable, in order, or none of it. kFull when the disk is full, kIo for other refusals of the
+  /// disk, kInvalid when the file is damaged. After a failure the store still holds what was durable before.
   virtual Status append(const std::vector<Record>& batch) = 0;
 
   /// Every row, by table and then by key.

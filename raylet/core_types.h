@@ -1,6 +1,7 @@
 // The events that drive raylet_core and the effects that it asks for. Values only.
 //
-// Events come from the I/O around the core (node_server), or from a test; effects are carried out in the order they are returned.
+// Events come from the I/O around the core (node_server), or from a test; effects are carried out in the order they are
+// returned.
 #pragma once
 
 #include "wire/head_link.h"
@@ -36,9 +37,9 @@ struct ClientJoined {
 };
 
 using ClientMessage =
-    std::variant<wire::Goodbye, wire::RequestLease, wire::CancelLeaseRequest, wire::ReturnLease, wire::KillLease, wire::Blocked,
-                 wire::Relay, wire::CreateActor, wire::WatchActor, wire::KillActor, wire::FindActor, wire::ActorStarted,
-                 wire::SaveActorState, wire::LogLineage, wire::CleanupPath, wire::GetNodeState>;
+    std::variant<wire::Goodbye, wire::RequestLease, wire::CancelLeaseRequest, wire::ReturnLease, wire::KillLease,
+                 wire::Blocked, wire::Relay, wire::CreateActor, wire::WatchActor, wire::KillActor, wire::FindActor,
+                 wire::ActorStarted, wire::SaveActorState, wire::LogLineage, wire::CleanupPath, wire::GetNodeState>;
 
 struct FromClient {
   ProcessId from;
@@ -79,10 +80,9 @@ using Event = std::variant<ClientJoined, FromClient, ClientGone, WorkerSpawned, 
 
 // ---------------------------------------------------------------------------------------------------- effects
 
-using Outgoing =
-    std::variant<wire::Welcome, wire::Refused, wire::Goodbye, wire::LeaseGranted, wire::LeaseRefused, wire::ReclaimLease,
-                 wire::LeaseBlocked, wire::DetachChannel, wire::ProcessDied, wire::Relay, wire::ActorFound, wire::ActorUpdate,
-                 wire::StartActor, wire::StopActor, wire::NodeState>;
+using Outgoing = std::variant<wire::Welcome, wire::Refused, wire::Goodbye, wire::LeaseGranted, wire::LeaseRefused,
+                              wire::ReclaimLease, wire::LeaseBlocked, wire::DetachChannel, wire::ProcessDied, wire::Relay,
+                              wire::ActorFound, wire::ActorUpdate, wire::StartActor, wire::StopActor, wire::NodeState>;
 
 /// LeaseGranted and ActorUpdate with `new_channel` take along the descriptors of the Connect that came before them.
 struct Send {

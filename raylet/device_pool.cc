@@ -96,8 +96,8 @@ void DevicePool::release(const DeviceGrant& grant) {
 bool DevicePool::is_feasible(const DeviceDemand& demand) const {
   if (!is_valid(demand)) return false;
   if (!demand.wants_any()) return true;
-  const auto large_enough = std::ranges::count_if(
-      devices_, [&](const Device& device) { return device.spec.memory_bytes >= demand.memory_bytes; });
+  const auto large_enough =
+      std::ranges::count_if(devices_, [&](const Device& device) { return device.spec.memory_bytes >= demand.memory_bytes; });
   return large_enough >= devices_wanted(demand);
 }
 

@@ -1,8 +1,8 @@
 // The GPUs of one node as the scheduler sees them: what each device has left, and where a demand fits.
 //
-// A demand below one device goes to the fullest device that still takes it (best fit), which keeps idle devices whole; a demand of
-// whole devices takes idle ones, neighbours first. A demand is never split over devices: a scheduler that adds up what two half-used
-// GPUs have left grants work that can run on neither.
+// A demand below one device goes to the fullest device that still takes it (best fit), which keeps idle devices whole; a
+// demand of whole devices takes idle ones, neighbours first. A demand is never split over devices: a scheduler that adds up
+// what two half-used GPUs have left grants work that can run on neither.
 //
 // Pure: no I/O, no clock, no locks. Owned by the raylet's event loop. Every call is O(devices).
 #pragma once

@@ -1,5 +1,5 @@
-// A thread's epoll loop: calls a handler when its descriptor is ready. Used by one thread; handlers may add and remove descriptors,
-// their own among them.
+// A thread's epoll loop: calls a handler when its descriptor is ready. Used by one thread; handlers may add and remove
+// descriptors, their own among them.
 #pragma once
 
 #include "common/fd.h"

@@ -16,8 +16,8 @@ Result<NodeOptions> parse(std::vector<std::string> texts) {
 }
 
 TEST(Flags, ReadsEverything) {
-  const auto options = parse({"--local", "--driver-fd", "4", "--session-dir", "/s", "--cpus", "1.5", "--gpus", "2", "--memory", "1000",
-                              "--store-bytes", "5000", "--resources", "tpu=2,disk=0.5"});
+  const auto options = parse({"--local", "--driver-fd", "4", "--session-dir", "/s", "--cpus", "1.5", "--gpus", "2",
+                              "--memory", "1000", "--store-bytes", "5000", "--resources", "tpu=2,disk=0.5"});
   ASSERT_TRUE(options.ok()) << options.status().to_string();
   EXPECT_EQ(options->driver_fd, 4);
   EXPECT_EQ(options->session_dir, "/s");
@@ -31,10 +31,15 @@ TEST(Flags, ReadsEverything) {
 
 TEST(Flags, NamesTheFlagThatIsWrong) {
   const std::vector<std::string> good{"--local", "--driver-fd", "4", "--session-dir", "/s"};
-  const std::vector<std::pair<std::vector<std::string>, std::string>> cases{
-      {{"--cpus", "two"}, "two"},        {{"--cpus", "-1"}, "-1"},          {{"--gpus", "1.5"}, "--gpus"},
-      {{"--memory", ""}, "--memory"},    {{"--resources", "tpu"}, "tpu"},   {{"--resources", "=1"}, "=1"},
-      {{"--frobnicate", "1"}, "--frobnicate"}, {{"--cpus"}, "--cpus"},      {{"--gpus", "99999999"}, "at most"}};
+  const std::vector<std::pair<std::vector<std::string>, std::string>> cases{{{"--cpus", "two"}, "two"},
+                                                                            {{"--cpus", "-1"}, "-1"},
+                                                                            {{"--gpus", "1.5"}, "--gpus"},
+                                                                            {{"--memory", ""}, "--memory"},
+                                                                            {{"--resources", "tpu"}, "tpu"},
+                                                                            {{"--resources", "=1"}, "=1"},
+                                                                            {{"--frobnicate", "1"}, "--frobnicate"},
+                                                                            {{"--cpus"}, "--cpus"},
+                                                                            {{"--gpus", "99999999"}, "at most"}};
   for (const auto& [extra, expected] : cases) {
     std::vector<std::string> all = good;
     all.insert(all.end(), extra.begin(), extra.end());

@@ -1,5 +1,5 @@
-// The requests that wait for resources, and who is next: the owner that holds the least, and among its own requests of one class
-// the oldest. Bounded: a request past the bound is refused, not queued.
+// The requests that wait for resources, and who is next: the owner that holds the least, and among its own requests of one
+// class the oldest. Bounded: a request past the bound is refused, not queued.
 //
 // Pure; owned by raylet_core.
 #pragma once
@@ -55,7 +55,8 @@ class LeaseQueue {
   using Line = std::deque<Claim>;
   using Key = std::pair<wire::SchedulingClass, ProcessId>;
 
-  std::optional<Claim> take_out(const std::function<bool(const Key&)>& may_be_in, const std::function<bool(const Claim&)>& is_it);
+  std::optional<Claim> take_out(const std::function<bool(const Key&)>& may_be_in,
+                                const std::function<bool(const Claim&)>& is_it);
   void note_removed(ProcessId owner, size_t count = 1);
 
   std::map<Key, Line> lines_;

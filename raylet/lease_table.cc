@@ -19,7 +19,8 @@ Lease* LeaseTable::find(LeaseId id) {
 
 Lease* LeaseTable::find_actor(const wire::ActorKey& actor, uint32_t incarnation) {
   for (auto& [id, lease] : leases_)
-    if (lease.is_actor() && lease.claim.actor->actor == actor && lease.claim.actor->incarnation == incarnation) return &lease;
+    if (lease.is_actor() && lease.claim.actor->actor == actor && lease.claim.actor->incarnation == incarnation)
+      return &lease;
   return nullptr;
 }
 
@@ -45,7 +46,8 @@ int LeaseTable::held_by(ProcessId owner, const wire::SchedulingClass& scheduling
 }
 
 bool LeaseTable::may_reclaim(const Lease& lease, const Claim& waiting) const {
-  if (lease.is_actor() || lease.is_reclaimed || lease.is_ended || !lease.is_active || lease.grant.cpus_are_lent) return false;
+  if (lease.is_actor() || lease.is_reclaimed || lease.is_ended || !lease.is_active || lease.grant.cpus_are_lent)
+    return false;
   if (lease.claim.owner == waiting.owner) {
     if (lease.claim.scheduling_class == waiting.scheduling_class) return false;
     const int mine = held_by(waiting.owner, waiting.scheduling_class);

@@ -1,5 +1,5 @@
-// The leases of a node: grants of resources to a claim, with the worker that serves it once there is one. An actor's place is a
-// lease too, held for the actor's life.
+// The leases of a node: grants of resources to a claim, with the worker that serves it once there is one. An actor's place
+// is a lease too, held for the actor's life.
 //
 //   granted --> WAITING (for a worker) --> ACTIVE <==> BLOCKED (lends its CPUs)
 //                    |                       |             |
@@ -19,11 +19,11 @@ struct Lease {
   LeaseId id;
   Claim claim;
   Grant grant;
-  WorkerToken worker;          ///< None while it waits for a worker.
-  bool is_active = false;      ///< The worker serves it.
-  bool is_reclaimed = false;   ///< ReclaimLease was sent.
-  bool is_ended = false;       ///< Its owner is done; the resources wait for the dedicated worker's exit.
-  bool is_stopping = false;    ///< An actor told to stop: its exit with code 0 is no death.
+  WorkerToken worker;         ///< None while it waits for a worker.
+  bool is_active = false;     ///< The worker serves it.
+  bool is_reclaimed = false;  ///< ReclaimLease was sent.
+  bool is_ended = false;      ///< Its owner is done; the resources wait for the dedicated worker's exit.
+  bool is_stopping = false;   ///< An actor told to stop: its exit with code 0 is no death.
 
   [[nodiscard]] bool is_actor() const { return claim.actor.has_value(); }
   [[nodiscard]] bool needs_dedicated_worker() const { return !grant.devices.devices.empty(); }
@@ -47,10 +47,11 @@ class LeaseTable {
   [[nodiscard]] int held_by(ProcessId owner) const;
   [[nodiscard]] int held_by(ProcessId owner, const wire::SchedulingClass& scheduling_class) const;
 
-  /// Which leases to take back so that what waits can run, oldest first. `fronts` in the order they will be served. A lease is only
-  /// taken from an owner (or, of the same owner, a class) that holds at least two more than the one that waits, or from anyone if
-  /// that one holds none: otherwise two owners would take the same lease from each other for ever.
-  [[nodiscard]] std::vector<LeaseId> choose_reclaims(const std::vector<const Claim*>& fronts, wire::Resources available) const;
+  /// Which leases to take back so that what waits can run, oldest first. `fronts` in the order they will be served. A lease
+  /// is only taken from an owner (or, of the same owner, a class) that holds at least two more than the one that waits, or
+  /// from anyone if that one holds none: otherwise two owners would take the same lease from each other for ever.
+  [[nodiscard]] std::vector<LeaseId> choose_reclaims(const std::vector<const Claim*>& fronts,
+                                                     wire::Resources available) const;
 
  private:
   [[nodiscard]] bool may_reclaim(const Lease& lease, const Claim& waiting) const;

@@ -15,7 +15,8 @@ std::vector<wire::LogLines> LogStream::feed(std::string_view bytes, int64_t now_
   while (!bytes.empty()) {
     if (in_label_) {
       const size_t end = std::min(bytes.find(kText), bytes.size());
-      label_in_progress_.append(bytes.substr(0, std::min(end, kMaxLabelBytes - std::min(kMaxLabelBytes, label_in_progress_.size()))));
+      label_in_progress_.append(
+          bytes.substr(0, std::min(end, kMaxLabelBytes - std::min(kMaxLabelBytes, label_in_progress_.size()))));
       if (end == bytes.size()) break;
       bytes.remove_prefix(end + 1);
       in_label_ = false;
@@ -76,7 +77,8 @@ bool LogStream::may_pass() {
 }
 
 void LogStream::report_dropped() {
-  if (const int64_t count = std::exchange(dropped_, 0); count > 0) append(std::to_string(count) + " lines dropped: too many a second");
+  if (const int64_t count = std::exchange(dropped_, 0); count > 0)
+    append(std::to_string(count) + " lines dropped: too many a second");
 }
 
 void LogStream::append(std::string line) {

@@ -1,7 +1,8 @@
 // What a worker prints on one stream, cut into lines with labels, within a rate.
 //
-// Text comes raw, or as records <RS> label <US> text ... <RS> label <US> text: the label (which task or actor printed it) holds until
-// the next record. A flood slows nothing: beyond the rate lines are dropped and counted, and the count is a line of its own.
+// Text comes raw, or as records <RS> label <US> text ... <RS> label <US> text: the label (which task or actor printed it)
+// holds until the next record. A flood slows nothing: beyond the rate lines are dropped and counted, and the count is a line
+// of its own.
 //
 // Pure; owned by node_server's loop.
 #pragma once

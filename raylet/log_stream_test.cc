@@ -20,7 +20,11 @@ TEST(LogStream, CutsRawTextIntoLines) {
 
 TEST(LogStream, LabelsHoldUntilTheNextRecord) {
   LogStream stream(7, false);
-  const auto batches = stream.feed("raw\n\x1e" "a\x1fx\ny\n\x1e" "b\x1fz\n", 0);
+  const auto batches = stream.feed(
+      "raw\n\x1e"
+      "a\x1fx\ny\n\x1e"
+      "b\x1fz\n",
+      0);
   ASSERT_THAT(batches, SizeIs(3));
   EXPECT_EQ(batches[0].label, "");
   EXPECT_EQ(batches[1].label, "a");
@@ -29,7 +33,11 @@ TEST(LogStream, LabelsHoldUntilTheNextRecord) {
 }
 
 TEST(LogStream, RecordsMayBeCutAnywhere) {
-  const std::string text = "\x1e" "task#1\x1fhello\nworld\n\x1e" "task#2\x1f" "again\n";
+  const std::string text =
+      "\x1e"
+      "task#1\x1fhello\nworld\n\x1e"
+      "task#2\x1f"
+      "again\n";
   for (size_t cut = 0; cut <= text.size(); ++cut) {
     LogStream stream(7, false);
     std::string seen;

@@ -1,5 +1,5 @@
-// mantad: the daemon of a node. In a local session, which is all it knows so far, it is raylet and head in one, started by the driver
-// with a connected socket and gone when the driver is gone.
+// mantad: the daemon of a node. In a local session, which is all it knows so far, it is raylet and head in one, started by
+// the driver with a connected socket and gone when the driver is gone.
 #include "common/check.h"
 #include "head/head_server.h"   // tidy: allow(layer) because a program joins the peers that otherwise meet through wire
 #include "head/sqlite_store.h"  // tidy: allow(layer) because a program joins the peers that otherwise meet through wire

@@ -42,7 +42,8 @@ Result<ClientMessage> decode_client_message(const wire::Frame& frame) {
 Result<NodeServer::ClientKey> NodeServer::add_client(Fd socket, WorkerToken token) {
   const ClientKey key = next_client_++;
   const int fd = socket.get();
-  Client client{.connection = std::make_unique<wire::Connection>(std::move(socket)), .process = {}, .token = token, .bell = {}};
+  Client client{
+      .connection = std::make_unique<wire::Connection>(std::move(socket)), .process = {}, .token = token, .bell = {}};
   MANTA_ASSIGN_OR_RETURN(client.registration,
                          loop_->add(fd, EPOLLIN, [this, key](uint32_t events) { on_client_ready(key, events); }));
   clients_.emplace(key, std::move(client));
@@ -85,8 +86,9 @@ Status NodeServer::on_message(Client& client, wire::Frame& frame) {
 Status NodeServer::check_hello(const Client& client, const wire::Hello& hello, size_t descriptors) const {
   const auto role = static_cast<wire::Role>(hello.role);
   if (hello.protocol != wire::kProtocolVersion)
-    return Status(Code::kInvalid, "mantad speaks protocol " + std::to_string(wire::kProtocolVersion) + ", the program speaks " +
-                                      std::to_string(hello.protocol) + ": they come from different versions of Manta");
+    return Status(Code::kInvalid, "mantad speaks protocol " + std::to_string(wire::kProtocolVersion) +
+                                      ", the program speaks " + std::to_string(hello.protocol) +
+                                      ": they come from different versions of Manta");
   if (hello.process == 0 || by_process_.contains(ProcessId{hello.process}))
     return Status(Code::kInvalid, "the process id is none, or taken");
   if (role != wire::Role::kObserver && descriptors != 2)
@@ -95,8 +97,8 @@ Status NodeServer::check_hello(const Client& client, const wire::Hello& hello, s
   if (is_worker != static_cast<bool>(client.token) || (is_worker && client.token.value != hello.spawn_token))
     return Status(Code::kInvalid, "this socket is not for a process of that role");
   if (is_worker && hello.build_id != driver_build_id_)
-    return Status(Code::kInvalid, "the worker is of another build (" + hello.build_id + ") than the driver (" + driver_build_id_ +
-                                      "): the program was rebuilt while it ran");
+    return Status(Code::kInvalid, "the worker is of another build (" + hello.build_id + ") than the driver (" +
+                                      driver_build_id_ + "): the program was rebuilt while it ran");
   return {};
 }
 

@@ -14,8 +14,8 @@
 
 namespace manta::raylet {
 
-// Carrying out an effect can bring up the next event (a client whose outbox is full): it waits its turn, so that effects are carried
-// out in the order they were decided.
+// Carrying out an effect can bring up the next event (a client whose outbox is full): it waits its turn, so that effects are
+// carried out in the order they were decided.
 void NodeServer::step(Event event) {
   events_.push_back(std::move(event));
   if (is_stepping_) return;
@@ -99,7 +99,8 @@ void NodeServer::carry_out(Connect& effect) {
   }
   const std::vector<int> fds{file->get(), caller->bell.get()};
   send_to(effect.worker,
-          wire::AttachChannel{.channel = effect.channel.value, .caller = effect.caller.value, .devices = effect.devices}, fds);
+          wire::AttachChannel{.channel = effect.channel.value, .caller = effect.caller.value, .devices = effect.devices},
+          fds);
   new_channels_[effect.channel] = std::move(*file);
 }
 

@@ -103,8 +103,7 @@ int NodeServer::wait_ms() const {
   constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
   int64_t deadline_us = core_->next_deadline_us().value_or(kNever);
   if (const std::optional<Time> due = store_->next_deadline())
-    deadline_us = std::min(deadline_us,
-                           std::chrono::ceil<std::chrono::microseconds>(due->time_since_epoch()).count());
+    deadline_us = std::min(deadline_us, std::chrono::ceil<std::chrono::microseconds>(due->time_since_epoch()).count());
   if (deadline_us == kNever) return -1;
   return static_cast<int>(std::clamp<int64_t>((deadline_us - now_us() + 999) / 1000, 0, 60'000));
 }

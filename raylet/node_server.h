@@ -1,4 +1,5 @@
-// One node's raylet: the I/O around raylet_core. Sockets, processes, pipes, signals and the clock come in as events, effects go out.
+// One node's raylet: the I/O around raylet_core. Sockets, processes, pipes, signals and the clock come in as events, effects
+// go out.
 //
 // One thread, one epoll loop; it decides nothing. The head is reached through a HeadLink, whatever is behind it.
 //
@@ -53,8 +54,8 @@ class NodeServer {
     std::unique_ptr<wire::Connection> connection;
     EventLoop::Id registration = 0;
     bool watches_writes = false;
-    ProcessId process;    ///< None until its Hello.
-    WorkerToken token;    ///< Of a worker's inherited socket.
+    ProcessId process;  ///< None until its Hello.
+    WorkerToken token;  ///< Of a worker's inherited socket.
     wire::Role role{};
     Fd bell;
   };
@@ -144,7 +145,7 @@ class NodeServer {
   std::unordered_map<ChannelId, Fd> new_channels_;  // from Connect to the Send that takes it along
   Fd signals_;
   std::vector<ProcessId> overflowing_;  // clients that do not read what the store sends them
-  std::deque<Event> events_;  // that came up while effects were carried out; at most a few per effect
+  std::deque<Event> events_;            // that came up while effects were carried out; at most a few per effect
   bool is_stepping_ = false;
   int log_batches_behind_ = 0;  // sent while the driver's outbox was not empty
   Status head_failure_;

@@ -133,7 +133,9 @@ TEST(NodeServer, WhatWorkersPrintedComesBeforeTheEnd) {
   TestNode node({"--cpus", "1"});
   node.join();
   const auto granted = node.lease(1);
-  node.tell(granted.worker, "print \x1e" "add#1\x1fhello");
+  node.tell(granted.worker,
+            "print \x1e"
+            "add#1\x1fhello");
   node.tell(granted.worker, "echo");
   EXPECT_EQ(node.expect<wire::Relay>().payload, "echoed");
   node.send(wire::Goodbye{0});

@@ -204,10 +204,12 @@ void RayletCore::check_invariants() const {
     wire::Resources amounts = lease.grant.amounts;
     if (lease.grant.cpus_are_lent) amounts.cpus = 0;
     amounts.gpus = lease.grant.devices.share_each * static_cast<int64_t>(lease.grant.devices.devices.size());
-    amounts.gpu_memory_bytes = lease.grant.devices.memory_each_bytes * static_cast<int64_t>(lease.grant.devices.devices.size());
+    amounts.gpu_memory_bytes =
+        lease.grant.devices.memory_each_bytes * static_cast<int64_t>(lease.grant.devices.devices.size());
     add(held, amounts);
     MANTA_CHECK(!lease.is_active || lease.worker, "an active lease has a worker", id.value);
-    MANTA_CHECK(lease.is_actor() || clients_.contains(lease.claim.owner) || lease.is_ended, "a lease has a living owner", id.value);
+    MANTA_CHECK(lease.is_actor() || clients_.contains(lease.claim.owner) || lease.is_ended, "a lease has a living owner",
+                id.value);
   }
   wire::Resources total = resources_.available();
   add(total, held);
@@ -220,10 +222,12 @@ void RayletCore::check_invariants() const {
     MANTA_CHECK(worker.state != WorkerState::kIdle || !worker.lease, "an idle worker has no lease", token.value);
     if (!worker.lease) continue;
     const auto lease = leases_.all().find(worker.lease);
-    MANTA_CHECK(lease != leases_.all().end() && lease->second.worker == token, "worker and lease name each other", token.value);
+    MANTA_CHECK(lease != leases_.all().end() && lease->second.worker == token, "worker and lease name each other",
+                token.value);
   }
   for (const auto& [ends, channel] : channels_)
-    MANTA_CHECK(clients_.contains(ends.first) && clients_.contains(ends.second), "both ends of a channel live", channel.value);
+    MANTA_CHECK(clients_.contains(ends.first) && clients_.contains(ends.second), "both ends of a channel live",
+                channel.value);
 }
 
 }  // namespace manta::raylet

@@ -1,7 +1,7 @@
 // The raylet's decisions: who gets resources and a worker, when workers start and end, what the death of each process means.
 //
-// `step` takes one event and the time and returns what to do, in order. No I/O, no threads, no clock: node_server drives it with
-// the real ones, tests with invented ones. Cost of a step: O(workers + leases + waiting classes).
+// `step` takes one event and the time and returns what to do, in order. No I/O, no threads, no clock: node_server drives it
+// with the real ones, tests with invented ones. Cost of a step: O(workers + leases + waiting classes).
 //
 // Invariants (check_invariants, and asserted as state changes):
 //   1. Leases never exceed capacity, but for CPUs that a worker took back after waiting; everything is free at rest.
@@ -33,9 +33,9 @@ struct CoreSettings {
 class RayletCore {
  public:
   static constexpr int64_t kStartTimeoutUs = 30'000'000;
-  static constexpr int64_t kEndTimeoutUs = 2'000'000;       ///< From a Goodbye, or a closed socket, to a kill.
+  static constexpr int64_t kEndTimeoutUs = 2'000'000;  ///< From a Goodbye, or a closed socket, to a kill.
   static constexpr int64_t kIdleReleaseUs = 1'000'000;
-  static constexpr int64_t kStayUs = 10'000'000;            ///< A worker that would not leave is asked again after this.
+  static constexpr int64_t kStayUs = 10'000'000;  ///< A worker that would not leave is asked again after this.
   static constexpr int64_t kStarvingUs = 1'000'000;
   static constexpr int kMaxPrestart = 8;
   static constexpr size_t kMaxCleanupPaths = 10'000;
@@ -55,7 +55,7 @@ class RayletCore {
   struct Client {
     wire::Role role{};
     int32_t pid = 0;
-    wire::Hello hello;                  // kept for the driver: how to start workers
+    wire::Hello hello;  // kept for the driver: how to start workers
     std::set<std::string> cleanup_paths;
   };
 

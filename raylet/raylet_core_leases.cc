@@ -25,8 +25,8 @@ std::string RayletCore::infeasible(const wire::Resources& demand) const {
   const std::string devices = demand.gpus > 0 || demand.gpu_memory_bytes > 0
                                   ? " (" + resources_.devices().explain({demand.gpus, demand.gpu_memory_bytes}) + ")"
                                   : "";
-  return "this node can never serve it: asked for " + describe(demand) + "; the node has " + describe(resources_.capacity()) +
-         devices;
+  return "this node can never serve it: asked for " + describe(demand) + "; the node has " +
+         describe(resources_.capacity()) + devices;
 }
 
 void RayletCore::refuse(const Claim& claim, const Status& status) {
@@ -44,7 +44,8 @@ void RayletCore::on_message(ProcessId from, wire::CancelLeaseRequest& message) {
 
 Lease* RayletCore::active_lease_of(ProcessId owner, uint64_t lease_id) {
   Lease* lease = leases_.find(LeaseId{lease_id});
-  const bool is_theirs = lease != nullptr && lease->claim.owner == owner && !lease->is_actor() && lease->is_active && !lease->is_ended;
+  const bool is_theirs =
+      lease != nullptr && lease->claim.owner == owner && !lease->is_actor() && lease->is_active && !lease->is_ended;
   return is_theirs ? lease : nullptr;
 }
 
@@ -56,7 +57,8 @@ void RayletCore::on_message(ProcessId from, wire::ReturnLease& message) {
 void RayletCore::on_message(ProcessId from, wire::KillLease& message) {
   Lease* lease = active_lease_of(from, message.lease);
   if (lease == nullptr) return;
-  if (Worker* worker = workers_.find(lease->worker)) kill(*worker, message.reason.empty() ? "its owner asked" : message.reason);
+  if (Worker* worker = workers_.find(lease->worker))
+    kill(*worker, message.reason.empty() ? "its owner asked" : message.reason);
 }
 
 void RayletCore::on_message(ProcessId from, wire::Blocked& message) {
@@ -91,8 +93,8 @@ bool RayletCore::fits_without_leases(const wire::Resources& demand) const {
 
 bool RayletCore::grant_one() {
   if (queue_.size() == 0) return false;
-  // What large claims lack that have waited long: small ones no longer take it from under them. Not devices, of which another may
-  // well be free for the small one.
+  // What large claims lack that have waited long: small ones no longer take it from under them. Not devices, of which
+  // another may well be free for the small one.
   wire::Resources kept_back;
   for (const Claim* front : queue_.fronts([this](ProcessId owner) { return leases_.held_by(owner); })) {
     if (overlaps(front->demand(), kept_back)) continue;
@@ -121,8 +123,9 @@ void RayletCore::assign_workers() {
     }
     Worker* worker = nullptr;
     if (!needed.contains(env))
-      worker = workers_.pick_idle(
-          env, [&](const Worker& idle) { return channels_.contains({lease->claim.owner, idle.process}); });
+      worker = workers_.pick_idle(env, [&](const Worker& idle) {
+        return channels_.contains({lease->claim.owner, idle.process});
+      });
     if (worker != nullptr) {
       activate(*lease, *worker);
     } else {
@@ -168,7 +171,8 @@ void RayletCore::send_reclaims() {
   }
 }
 
-// The owner is done with it. A dedicated worker still holds its devices' memory until it has exited, so they stay taken until then.
+// The owner is done with it. A dedicated worker still holds its devices' memory until it has exited, so they stay taken
+// until then.
 void RayletCore::end_lease(Lease& lease) {
   Worker* worker = workers_.find(lease.worker);
   if (worker != nullptr && worker->dedicated_to) {

@@ -11,7 +11,8 @@ namespace {
 
 class RandomLife {
  public:
-  explicit RandomLife(uint32_t seed) : random_(seed), world_(1 + static_cast<int64_t>(seed % 4), static_cast<int>(seed % 3)) {}
+  explicit RandomLife(uint32_t seed)
+      : random_(seed), world_(1 + static_cast<int64_t>(seed % 4), static_cast<int>(seed % 3)) {}
 
   void live(int steps) {
     for (int i = 0; i < steps; ++i) {
@@ -56,8 +57,11 @@ class RandomLife {
 
   void act() {
     switch (pick(10)) {
-      case 0: case 1: case 2: return ask();
-      case 3: case 4: return give_back_one();
+      case 0:
+      case 1:
+      case 2: return ask();
+      case 3:
+      case 4: return give_back_one();
       case 5: return start_or_fail();
       case 6: return kill_one();
       case 7: return toggle_blocked();
@@ -144,7 +148,8 @@ class RandomLife {
           held_.erase(it);
           world_.say(send.to, wire::ReturnLease{reclaimed->lease});
         }
-      } else if (std::holds_alternative<wire::Goodbye>(send.message) || std::holds_alternative<wire::StopActor>(send.message)) {
+      } else if (std::holds_alternative<wire::Goodbye>(send.message) ||
+                 std::holds_alternative<wire::StopActor>(send.message)) {
         if (is_alive(send.to)) world_.exit(send.to, {.by_signal = false, .code = 0});
       }
     }

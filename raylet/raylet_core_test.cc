@@ -240,7 +240,8 @@ TEST(RayletCore, TooManyRequestsAreRefused) {
   world.start_all();
   world.request(kDriver, 1, 1);  // has the CPU; all others wait
   constexpr uint64_t kTooMany = 3;
-  for (uint64_t number = 2; number < 2 + LeaseQueue::kMaxWaitingOfOwner + kTooMany; ++number) world.request(kDriver, number, 1);
+  for (uint64_t number = 2; number < 2 + LeaseQueue::kMaxWaitingOfOwner + kTooMany; ++number)
+    world.request(kDriver, number, 1);
   const auto refusals = world.sent<wire::LeaseRefused>(kDriver);
   ASSERT_THAT(refusals, SizeIs(kTooMany));
   EXPECT_EQ(wire::from_wire(refusals[0].status).code(), Code::kFull);

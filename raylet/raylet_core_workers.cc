@@ -121,8 +121,8 @@ void RayletCore::on(WorkerExited& event) {
       release(*lease);  // cancelled while its worker started
       return schedule();
     }
-    start_failed(worker.env, worker.dedicated_to, how + " before it was ready" +
-                                                       (event.last_words.empty() ? "" : "; it said: ") + event.last_words);
+    start_failed(worker.env, worker.dedicated_to,
+                 how + " before it was ready" + (event.last_words.empty() ? "" : "; it said: ") + event.last_words);
     return schedule();
   }
   if (Lease* lease = leases_.find(worker.lease)) {

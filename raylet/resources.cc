@@ -112,14 +112,14 @@ std::string ResourcePool::explain(const Resources& demand) const {
     lacks("needs " + decimal(demand.cpus) + " CPUs, " + decimal(std::max<int64_t>(0, free_.cpus)) + " of " +
           decimal(capacity_.cpus) + " are free");
   if (free_.memory_bytes < demand.memory_bytes)
-    lacks("needs " + std::to_string(demand.memory_bytes) + " bytes of memory, " + std::to_string(free_.memory_bytes) + " of " +
-          std::to_string(capacity_.memory_bytes) + " are free");
+    lacks("needs " + std::to_string(demand.memory_bytes) + " bytes of memory, " + std::to_string(free_.memory_bytes) +
+          " of " + std::to_string(capacity_.memory_bytes) + " are free");
   for (const auto& [name, amount] : demand.custom)
     if (find_or_zero(free_.custom, name) < amount)
       lacks("needs " + decimal(amount) + " " + name + ", " + decimal(find_or_zero(free_.custom, name)) + " of " +
             decimal(find_or_zero(capacity_.custom, name)) + " are free");
-  if (DevicePool probe = devices_; device_demand(demand).wants_any() && (!DevicePool::is_valid(device_demand(demand)) ||
-                                                                         !probe.acquire(device_demand(demand))))
+  if (DevicePool probe = devices_; device_demand(demand).wants_any() &&
+                                   (!DevicePool::is_valid(device_demand(demand)) || !probe.acquire(device_demand(demand))))
     lacks(devices_.explain(device_demand(demand)));
   return text.empty() ? "it fits now" : text;
 }
@@ -165,8 +165,8 @@ bool overlaps(const Resources& a, const Resources& b) {
   if ((a.cpus > 0 && b.cpus > 0) || (a.gpus > 0 && b.gpus > 0) || (a.memory_bytes > 0 && b.memory_bytes > 0) ||
       (a.gpu_memory_bytes > 0 && b.gpu_memory_bytes > 0))
     return true;
-  return std::ranges::any_of(
-      a.custom, [&](const auto& entry) { return entry.second > 0 && find_or_zero(b.custom, entry.first) > 0; });
+  return std::ranges::any_of(a.custom,
+                             [&](const auto& entry) { return entry.second > 0 && find_or_zero(b.custom, entry.first) > 0; });
 }
 
 bool is_zero(const Resources& amounts) {

@@ -1,8 +1,9 @@
-// What one node has to give, and who gets it: CPUs, memory, custom resources and devices, in fixed point (wire::kWhole is one).
+// What one node has to give, and who gets it: CPUs, memory, custom resources and devices, in fixed point (wire::kWhole is
+// one).
 //
 // A worker that waits inside a task lends its CPUs to others (`lend_cpus`) and takes them again when it goes on
-// (`take_back_cpus`), even if that oversubscribes the CPUs for a moment: waiting for them could deadlock nested work. Only CPUs can
-// be oversubscribed, because only they can be shared in time.
+// (`take_back_cpus`), even if that oversubscribes the CPUs for a moment: waiting for them could deadlock nested work. Only
+// CPUs can be oversubscribed, because only they can be shared in time.
 //
 // Pure; owned by the raylet's event loop.
 #pragma once

@@ -7,8 +7,8 @@
 //                                             |
 //                                          exit: forgotten
 //
-// A worker serves one environment for its life; a dedicated worker (it has GPUs in its environment) serves one lease or actor.
-// Pure; owned by raylet_core.
+// A worker serves one environment for its life; a dedicated worker (it has GPUs in its environment) serves one lease or
+// actor. Pure; owned by raylet_core.
 #pragma once
 
 #include "raylet/core_types.h"

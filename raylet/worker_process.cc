@@ -64,8 +64,7 @@ class SpawnPlan {
     posix_spawn_file_actions_adddup2(&actions, out.get(), 1);
     posix_spawn_file_actions_adddup2(&actions, err.get(), 2);
     posix_spawn_file_actions_adddup2(&actions, socket.get(), kWorkerFd);
-    if (!spawn.working_directory.empty())
-      posix_spawn_file_actions_addchdir_np(&actions, spawn.working_directory.c_str());
+    if (!spawn.working_directory.empty()) posix_spawn_file_actions_addchdir_np(&actions, spawn.working_directory.c_str());
     sigset_t none;
     sigset_t all;
     sigemptyset(&none);
@@ -112,8 +111,8 @@ Result<WorkerProcess> start_worker(const Spawn& spawn) {
   argument_texts.insert(argument_texts.end(), spawn.arguments.begin(), spawn.arguments.end());
   std::vector<std::string> environment_texts = merged_environment(spawn.env);
   pid_t pid = 0;
-  const int error = posix_spawn(&pid, spawn.program.c_str(), &plan.actions, &plan.attributes, pointers(argument_texts).data(),
-                                pointers(environment_texts).data());
+  const int error = posix_spawn(&pid, spawn.program.c_str(), &plan.actions, &plan.attributes,
+                                pointers(argument_texts).data(), pointers(environment_texts).data());
   if (error != 0) return os_error("starting " + spawn.program, error);
   WorkerProcess process{.pid = pid,
                         .pidfd = open_pidfd(pid),
@@ -150,7 +149,8 @@ OomWatch::OomWatch() {
     const size_t path_at = line.rfind(':') + 1;
     const std::string path = line.substr(path_at);
     const bool is_v2 = line.starts_with("0::");
-    const std::string file = is_v2 ? "/sys/fs/cgroup" + path + "/memory.events" : "/sys/fs/cgroup/memory" + path + "/memory.oom_control";
+    const std::string file =
+        is_v2 ? "/sys/fs/cgroup" + path + "/memory.events" : "/sys/fs/cgroup/memory" + path + "/memory.oom_control";
     if ((is_v2 || line.find(":memory:") != std::string::npos) && std::filesystem::exists(file)) path_ = file;
   }
   key_ = "oom_kill";

@@ -1,7 +1,7 @@
 // Starting a worker process and learning how it ended.
 //
-// posix_spawn, never fork: the raylet has threads. The child gets /dev/null, its two output pipes and its socket as descriptors 0 to
-// 3 and nothing else, default signals, and a process group of its own, which is killed with it.
+// posix_spawn, never fork: the raylet has threads. The child gets /dev/null, its two output pipes and its socket as
+// descriptors 0 to 3 and nothing else, default signals, and a process group of its own, which is killed with it.
 #pragma once
 
 #include "common/fd.h"
@@ -19,8 +19,8 @@ struct WorkerProcess {
   Fd err;
 };
 
-/// Readable once the process has ended; none (errno says why) when there is no such process. The C library's own declaration of
-/// pidfd_open cannot be used from C++ in Debian 12.
+/// Readable once the process has ended; none (errno says why) when there is no such process. The C library's own declaration
+/// of pidfd_open cannot be used from C++ in Debian 12.
 [[nodiscard]] Fd open_pidfd(int32_t pid);
 
 /// kIo with the operating system's reason when the program cannot be run. Costs about half a millisecond.
@@ -32,7 +32,8 @@ void kill_group(const WorkerProcess& process);
 /// How it ended, after its pidfd became readable; kills what is left of its group, then frees its pid.
 ExitCause reap(WorkerProcess& process);
 
-/// The kernel's counters of processes killed for want of memory: of this process's cgroup where there is one, else the machine's.
+/// The kernel's counters of processes killed for want of memory: of this process's cgroup where there is one, else the
+/// machine's.
 class OomWatch {
  public:
   OomWatch();

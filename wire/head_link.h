@@ -1,9 +1,10 @@
-// What passes between a raylet and the head: plain structs in two queues. In a local node both are one process and the queues are
-// in memory; between machines the same structs travel in frames. Neither includes the other's code.
+// What passes between a raylet and the head: plain structs in two queues. In a local node both are one process and the
+// queues are in memory; between machines the same structs travel in frames. Neither includes the other's code.
 //
-// The head owns what outlives a process: the actor table, names, jobs, lineage. The raylet owns what lives on its node: processes,
-// resources, channels. So a client's actor request goes raylet -> head as it is (with the sender's id), the head decides, and the
-// raylet does: places an actor on a worker, stops it, tells a watcher (adding the channel, which only a raylet can make).
+// The head owns what outlives a process: the actor table, names, jobs, lineage. The raylet owns what lives on its node:
+// processes, resources, channels. So a client's actor request goes raylet -> head as it is (with the sender's id), the head
+// decides, and the raylet does: places an actor on a worker, stops it, tells a watcher (adding the channel, which only a
+// raylet can make).
 #pragma once
 
 #include "wire/messages.h"
@@ -41,11 +42,11 @@ struct HeadRequest {
 
 /// How the placement of one incarnation goes on.
 enum class ActorEvent : uint8_t {
-  kWaiting = 0,   ///< No room now; `cause` says what it waits for.
-  kStarted = 1,   ///< Constructed on `worker`.
-  kRefused = 2,   ///< Can never run here, or its constructor failed: no restart.
-  kEnded = 3,     ///< Its worker died.
-  kLeft = 4,      ///< Its worker ended by itself with code 0 after a StopActor.
+  kWaiting = 0,  ///< No room now; `cause` says what it waits for.
+  kStarted = 1,  ///< Constructed on `worker`.
+  kRefused = 2,  ///< Can never run here, or its constructor failed: no restart.
+  kEnded = 3,    ///< Its worker died.
+  kLeft = 4,     ///< Its worker ended by itself with code 0 after a StopActor.
 };
 
 struct HeadActorEvent {

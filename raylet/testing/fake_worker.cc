@@ -1,5 +1,5 @@
-// A worker for the raylet's tests: speaks the control protocol and runs no tasks. What it does is told by its first argument, then by
-// Relay messages from the test ("exit 3", "print text", "block", "unblock", "flood 1000", "hang up").
+// A worker for the raylet's tests: speaks the control protocol and runs no tasks. What it does is told by its first
+// argument, then by Relay messages from the test ("exit 3", "print text", "block", "unblock", "flood 1000", "hang up").
 #include "object_store/hazard_page.h"
 #include "wire/channel.h"
 #include "wire/connection.h"
@@ -59,7 +59,8 @@ void start_actor(wire::Connection& connection, const wire::StartActor& start) {
   if (start.class_key == "throws") started.status = wire::to_wire(Status(Code::kTaskFailed, "the constructor threw"));
   must(connection.send(started));
   if (start.class_key == "saves")
-    must(connection.send(wire::SaveActorState{start.actor, start.incarnation, start.state + std::to_string(start.incarnation)}));
+    must(connection.send(
+        wire::SaveActorState{start.actor, start.incarnation, start.state + std::to_string(start.incarnation)}));
 }
 
 [[noreturn]] void serve(bool stays) {

@@ -86,7 +86,8 @@ class FakeWorld {
   [[nodiscard]] std::vector<Message> sent(ProcessId to) const {
     std::vector<Message> found;
     for (const Send& send : sends)
-      if (const auto* message = std::get_if<Message>(&send.message); message != nullptr && send.to == to) found.push_back(*message);
+      if (const auto* message = std::get_if<Message>(&send.message); message != nullptr && send.to == to)
+        found.push_back(*message);
     return found;
   }
 

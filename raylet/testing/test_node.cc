@@ -35,9 +35,11 @@ int parent_of(int pid) {
 
 TestNode::TestNode(const std::vector<std::string>& flags) : bell_(wire::Bell::create().value()) {
   static int number = 0;
-  session_dir_ = std::filesystem::temp_directory_path() / ("manta-test-" + std::to_string(getpid()) + "-" + std::to_string(++number));
+  session_dir_ =
+      std::filesystem::temp_directory_path() / ("manta-test-" + std::to_string(getpid()) + "-" + std::to_string(++number));
   auto ends = wire::Connection::make_pair().value();
-  std::vector<std::string> texts{MANTA_MANTAD, "--local", "--driver-fd", std::to_string(kDriverFd), "--session-dir", session_dir_};
+  std::vector<std::string> texts{MANTA_MANTAD,    "--local",   "--driver-fd", std::to_string(kDriverFd),
+                                 "--session-dir", session_dir_};
   texts.insert(texts.end(), flags.begin(), flags.end());
   std::vector<char*> arguments;
   for (std::string& text : texts) arguments.push_back(text.data());
