@@ -22,6 +22,7 @@ constexpr auto kLazyTick = std::chrono::milliseconds(200);
 void NodeRuntime::control_main() {
   std::vector<wire::Frame> frames;
   auto next_tick = std::chrono::steady_clock::now();
+  bool is_first = true;  // what came right behind the Welcome was read with it
   while (!stopping_) {
     pollfd polled[2] = {{connection_->fd(), static_cast<short>(POLLIN | (connection_->wants_write() ? POLLOUT : 0)), 0},
                         {wake_control_.get(), POLLIN, 0}};
@@ -30,7 +31,7 @@ void NodeRuntime::control_main() {
       const Guard guard(lock_);
       hurried = !timed_.empty() || tasks_.has_idle_leases() || tasks_.pending_count() > 0;
     }
-    ::poll(polled, 2, static_cast<int>((hurried ? kTick : kLazyTick).count()));
+    if (!std::exchange(is_first, false)) ::poll(polled, 2, static_cast<int>((hurried ? kTick : kLazyTick).count()));
     frames.clear();
     const Status status = connection_->receive(frames);
     for (wire::Frame& frame : frames) handle_frame(frame);

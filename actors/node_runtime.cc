@@ -88,8 +88,11 @@ Status NodeRuntime::handshake(std::chrono::milliseconds timeout) {
                                        return connection_->send_frame(type, body, fds);
                                      }));
   tasks_.set_capacity(welcome_.capacity);
-  control_ = std::thread([this] { control_main(); });
   return {};
+}
+
+void NodeRuntime::start() {
+  control_ = std::thread([this] { control_main(); });
 }
 
 NodeRuntime::~NodeRuntime() {

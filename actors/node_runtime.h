@@ -49,6 +49,8 @@ class NodeRuntime final : public Runtime {
  public:
   /// Says Hello and waits for the Welcome.
   static Result<std::unique_ptr<NodeRuntime>> connect(NodeRuntimeOptions options, std::chrono::milliseconds timeout);
+  /// Begins to serve the raylet's socket: the caller is ready for what comes.
+  void start();
   ~NodeRuntime() override;
 
   void submit_task(const detail::Function& function, const TaskOptions* options, std::vector<detail::Argument>&& arguments, int returns,

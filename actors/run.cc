@@ -80,12 +80,14 @@ class SignalWatch {
     sigemptyset(&signals_);
     sigaddset(&signals_, SIGINT);
     sigaddset(&signals_, SIGTERM);
+    sigaddset(&signals_, SIGRTMIN);  // ends the watch itself
     // Blocked before the thread starts, so that threads made later do not take them either.
     ::pthread_sigmask(SIG_BLOCK, &signals_, &before_);
     thread_ = std::thread([this] { watch(); });
   }
   ~SignalWatch() {
     done_ = true;
+    ::pthread_kill(thread_.native_handle(), SIGRTMIN);
     thread_.join();
     ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
   }
@@ -93,8 +95,8 @@ class SignalWatch {
  private:
   void watch() {
     while (!done_) {
-      const timespec step{0, 20'000'000};
-      const int signal = ::sigtimedwait(&signals_, nullptr, &step);
+      int signal = 0;
+      ::sigwait(&signals_, &signal);
       if (signal != SIGINT && signal != SIGTERM) continue;
       std::fprintf(stderr, "\nmanta: %s: stopped %s; ending the local node\n", signal == SIGINT ? "interrupted" : "terminated",
                    runtime_.describe_running().c_str());
@@ -149,6 +151,7 @@ int run_driver(int argc, char** argv, const std::function<int(int, char**)>& pro
   {
     const SignalWatch signals(**runtime, *node);
     Runtime::install(runtime->get());
+    (*runtime)->start();
     code = run_program(argc, argv, program);
     std::fflush(nullptr);
     (*runtime)->say_goodbye(code);

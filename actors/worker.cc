@@ -510,6 +510,7 @@ int Worker::serve(Fd socket, wire::Hello hello) {
   }
   runtime_ = std::move(runtime).value();
   Runtime::install(runtime_.get());
+  runtime_->start();
   main_loop();
   flush_stdio();
   // The user's actor is destroyed in an orderly way; what else the process holds goes with it.

@@ -25,7 +25,7 @@ class Ref {
 
   /// Waits for the value. Numbers, text and structs are decoded into a new T; Buffer, Array and Arrow data are read-only views
   /// of shared memory. Throws Error when the task failed, was cancelled or its object is lost.
-  [[nodiscard]] T get() const { return value_or_throw(result()); }
+  T get() const { return value_or_throw(result()); }
 
   /// As `get`, without throwing; kTimeout when the deadline passes first.
   [[nodiscard]] Result<T> result(std::chrono::milliseconds timeout = std::chrono::milliseconds::max()) const;
