@@ -1,5 +1,5 @@
-// Codec<Batch> and Codec<Table>. Columns travel as Arrow's own array data, walked by hand: the IPC reader wants one contiguous
-// body, and here each buffer is a region of its own in shared memory.
+// Codec<Batch> and Codec<Table>. Columns travel as Arrow's own array data, walked by hand: the IPC reader wants one
+// contiguous body, and here each buffer is a region of its own in shared memory.
 #include <manta/detail/data_blocks.h>
 
 #include "common/check.h"
@@ -61,7 +61,8 @@ void encode_data(Encoder& out, const ArrayData& data) {
     if (!buffer) {
       out.nil();
     } else {
-      if (!buffer->is_cpu()) throw Error(Status(Code::kInvalid, "a column on a device does not travel; copy it to main memory"));
+      if (!buffer->is_cpu())
+        throw Error(Status(Code::kInvalid, "a column on a device does not travel; copy it to main memory"));
       out.buffer({reinterpret_cast<const std::byte*>(buffer->data()), static_cast<size_t>(buffer->size())}, buffer);
     }
   }
@@ -137,7 +138,8 @@ void encode_columns(Encoder& out, const arrow::RecordBatch& batch) {
   for (int i = 0; i < batch.num_columns(); ++i) {
     const auto column = compact(batch.column_data(i));
     buffers += count_buffers(*column);
-    if (buffers > kMaxBuffers) throw Error(Status(Code::kInvalid, "a batch of so many columns does not travel; select fewer"));
+    if (buffers > kMaxBuffers)
+      throw Error(Status(Code::kInvalid, "a batch of so many columns does not travel; select fewer"));
     encode_data(out, *column);
   }
 }

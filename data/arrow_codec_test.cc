@@ -48,8 +48,8 @@ TEST(ArrowCodec, ColumnsAreViewsOfWhatTheyWereDecodedFrom) {
   const Batch batch = plain_batch(0, 10'000);
   Encoder out;
   Codec<Batch>::encode(out, batch);
-  auto memory = std::shared_ptr<std::byte>(static_cast<std::byte*>(::operator new(out.blob_size(), std::align_val_t{64})),
-                                           [](std::byte* p) { ::operator delete(p, std::align_val_t{64}); });
+  auto memory = std::shared_ptr<std::byte>(static_cast<std::byte*>(::operator new (out.blob_size(), std::align_val_t{64})),
+                                           [](std::byte* p) { ::operator delete (p, std::align_val_t{64}); });
   const std::span<std::byte> blob(memory.get(), out.blob_size());
   out.write_blob(blob);
   const std::weak_ptr<std::byte> watch = memory;

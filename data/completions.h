@@ -18,7 +18,8 @@ struct Completion {
   uint64_t id = 0;
 };
 
-class Completions : public std::enable_shared_from_this<Completions> {  // shared with the callbacks of what is still under way
+class Completions
+    : public std::enable_shared_from_this<Completions> {  // shared with the callbacks of what is still under way
  public:
   /// Reports `completion` when the object behind the handle is ready, be it a value or an error.
   void watch(const detail::Handle& handle, Completion completion) {

@@ -72,7 +72,8 @@ SourcePlan plan_source(const PhysicalPlan& plan) {
     const auto with_label = [](const Status& status) { return Error(status.with_context("read_parquet")); };
     Result<std::vector<std::string>> files = find_files(parquet.paths);
     if (!files.ok()) throw with_label(files.status());
-    Result<ParquetLayout> layout = lay_out(std::move(files).value(), {parquet.columns, parquet.block_bytes, plan.source_limit});
+    Result<ParquetLayout> layout =
+        lay_out(std::move(files).value(), {parquet.columns, parquet.block_bytes, plan.source_limit});
     if (!layout.ok()) throw with_label(layout.status());
     out.pieces = std::move(layout->pieces);
     out.units = std::move(layout->units);
@@ -146,7 +147,8 @@ Dataset range(int64_t rows) {
   return data::extend(nullptr, data::RangeStep{rows});
 }
 
-Dataset Dataset::with_pool(std::shared_ptr<const data::PoolFactory> factory, const char* class_key, MapOptions options) const {
+Dataset Dataset::with_pool(std::shared_ptr<const data::PoolFactory> factory, const char* class_key,
+                           MapOptions options) const {
   std::string name = options.name.empty() ? data::short_name(class_key) : options.name;
   return data::extend(node_, data::PoolStep{std::move(factory), std::move(name), std::move(options)});
 }
@@ -154,7 +156,9 @@ Dataset Dataset::with_function(data::KernelSpec kernel, const char* key, MapOpti
   kernel.label = "map_batches<" + (options.name.empty() ? data::short_name(key) : options.name) + ">";
   return data::extend(node_, data::FunctionStep{std::move(kernel), std::move(options)});
 }
-Dataset Dataset::with_kernel(data::KernelSpec kernel) const { return data::extend(node_, data::KernelStep{std::move(kernel)}); }
+Dataset Dataset::with_kernel(data::KernelSpec kernel) const {
+  return data::extend(node_, data::KernelStep{std::move(kernel)});
+}
 Dataset Dataset::select_columns(ColumnNames columns) const { return data::extend(node_, data::SelectStep{columns.names()}); }
 Dataset Dataset::limit(int64_t rows) const { return data::extend(node_, data::LimitStep{rows}); }
 Dataset Dataset::with(ExecutionOptions options) const {

@@ -26,7 +26,8 @@ class DatasetTest : public testing::Test {
     std::mt19937 random(seed);
     for (int i = 0; i < files; ++i) {
       const int64_t first = rows * i / files, end = rows * (i + 1) / files;
-      write_file(in_ / ("in/" + std::to_string(i) + ".parquet"), table_of({varied_batch(first, end - first)}), 1 + random() % 97);
+      write_file(in_ / ("in/" + std::to_string(i) + ".parquet"), table_of({varied_batch(first, end - first)}),
+                 1 + random() % 97);
     }
     return in_ / "in/*.parquet";
   }
@@ -140,10 +141,12 @@ TEST_F(DatasetTest, FiltersFunctionsLimitsAndSelectionsCompose) {
 }
 
 TEST_F(DatasetTest, ReadsWhatIsNeededOnly) {
-  const auto plan = read_parquet("x", {.columns = {"a", "b"}}).select_columns({"b"}).limit(10).limit(20).filter<&is_even>().explain();
+  const auto plan =
+      read_parquet("x", {.columns = {"a", "b"}}).select_columns({"b"}).limit(10).limit(20).filter<&is_even>().explain();
   EXPECT_THAT(plan, HasSubstr("columns b"));
   EXPECT_THAT(plan, HasSubstr("first 10 rows"));
-  EXPECT_EQ(refusal([] { (void)read_parquet("x", {.columns = {"a"}}).select_columns({"b"}).explain(); }).code(), Code::kInvalid);
+  EXPECT_EQ(refusal([] { (void)read_parquet("x", {.columns = {"a"}}).select_columns({"b"}).explain(); }).code(),
+            Code::kInvalid);
 }
 
 TEST_F(DatasetTest, CountsAndTakesFromSourcesWithoutFiles) {
@@ -159,16 +162,20 @@ TEST_F(DatasetTest, CountsAndTakesFromSourcesWithoutFiles) {
 TEST_F(DatasetTest, AnInputWithoutRowsGivesAnOutputWithASchema) {
   write_file(in_ / "in/a.parquet", table_of({varied_batch(0, 0)}));
   g_batch_sizes.clear();
-  const auto result = read_parquet(in_ / "in").map_batches<SizeRecorder>({.batch_size = 9}, 3).with(kQuiet).write_parquet(in_ / "out").run();
+  const auto result =
+      read_parquet(in_ / "in").map_batches<SizeRecorder>({.batch_size = 9}, 3).with(kQuiet).write_parquet(in_ / "out").run();
   EXPECT_EQ(result.rows, 0);
   EXPECT_EQ(g_batch_sizes, std::vector<int64_t>{0});
   EXPECT_EQ(read_folder(in_ / "out")->schema()->field_names(), varied_batch(0, 0)->schema()->field_names());
-  EXPECT_EQ(range(10).filter<[](const arrow::RecordBatch&, int64_t) { return false; }>().with(kQuiet).take(5).run()->num_columns(), 1);
+  EXPECT_EQ(
+      range(10).filter<[](const arrow::RecordBatch&, int64_t) { return false; }>().with(kQuiet).take(5).run()->num_columns(),
+      1);
 }
 
 TEST_F(DatasetTest, WritesFilesOfAboutTheSizeAskedForInTheOrderOfTheRows) {
   const std::string in = corpus(5000, 3);
-  const auto result = read_parquet(in, {.block_bytes = 20'000}).with(kQuiet).write_parquet(in_ / "out", {.file_bytes = 100'000}).run();
+  const auto result =
+      read_parquet(in, {.block_bytes = 20'000}).with(kQuiet).write_parquet(in_ / "out", {.file_bytes = 100'000}).run();
   EXPECT_GT(result.files, 2);
   EXPECT_EQ(static_cast<size_t>(result.files), in_.list("out").size());
   EXPECT_EQ(in_.list("out").front(), "part-00000.parquet");
@@ -179,7 +186,8 @@ TEST_F(DatasetTest, RefusesAnExistingOutputBeforeAnyWork) {
   const std::string in = corpus(10, 1);
   std::filesystem::create_directory(in_ / "out");
   g_batch_sizes.clear();
-  const Status status = refusal([&] { (void)read_parquet(in).map_batches<SizeRecorder>({}, 1).with(kQuiet).write_parquet(in_ / "out").run(); });
+  const Status status = refusal(
+      [&] { (void)read_parquet(in).map_batches<SizeRecorder>({}, 1).with(kQuiet).write_parquet(in_ / "out").run(); });
   EXPECT_EQ(status.code(), Code::kExists);
   EXPECT_THAT(status.message(), HasSubstr("out"));
   EXPECT_TRUE(g_batch_sizes.empty());
@@ -195,7 +203,8 @@ TEST_F(DatasetTest, AFailureNamesTheStepAndLeavesNothing) {
   EXPECT_THAT(status.origin_type(), HasSubstr("runtime_error"));
   status = refusal([&] { (void)base.map_batches<Unmakeable>().write_parquet(in_ / "out").run(); });
   EXPECT_THAT(status.message(), HasSubstr("no weights"));
-  status = refusal([&] { (void)base.map_batches<Fickle>({.batch_size = 10, .pool = {.max = 1}}).write_parquet(in_ / "out").run(); });
+  status = refusal(
+      [&] { (void)base.map_batches<Fickle>({.batch_size = 10, .pool = {.max = 1}}).write_parquet(in_ / "out").run(); });
   EXPECT_THAT(status.message(), HasSubstr("text"));
   status = refusal([&] { (void)base.select_columns({"id", "nope"}).take(3).run(); });
   EXPECT_THAT(status.message(), HasSubstr("nope"));
@@ -216,8 +225,10 @@ TEST_F(DatasetTest, ATruncatedFileInTheMiddleLeavesNothing) {
 TEST_F(DatasetTest, AFullDiskIsSaidAndLeavesNothing) {
   const std::string small = in_ / "small";
   std::filesystem::create_directory(small);
-  if (::mount("tmpfs", small.c_str(), "tmpfs", 0, "size=256k") != 0) GTEST_SKIP() << "needs to mount a small file system: be root";
-  const Status status = refusal([&] { (void)range(1'000'000).with(kQuiet).write_parquet(small + "/out", {.compression = Compression::kNone}).run(); });
+  if (::mount("tmpfs", small.c_str(), "tmpfs", 0, "size=256k") != 0)
+    GTEST_SKIP() << "needs to mount a small file system: be root";
+  const Status status = refusal(
+      [&] { (void)range(1'000'000).with(kQuiet).write_parquet(small + "/out", {.compression = Compression::kNone}).run(); });
   EXPECT_EQ(status.code(), Code::kFull) << status.to_string();
   EXPECT_THAT(status.message(), HasSubstr(small));
   EXPECT_TRUE(in_.list("small").empty());

@@ -44,7 +44,8 @@ class Optimizer {
     for (const std::string& column : step.columns) {
       const auto& there = parquet->columns;
       if (there.empty() || std::find(there.begin(), there.end(), column) != there.end()) continue;
-      throw Error(Status(Code::kInvalid, "select_columns: there is no column '" + column + "'; there are: " + joined(there)));
+      throw Error(
+          Status(Code::kInvalid, "select_columns: there is no column '" + column + "'; there are: " + joined(there)));
     }
     parquet->columns = step.columns;
   }
@@ -100,7 +101,8 @@ std::string explain_plan(const PhysicalPlan& plan) {
       out.append("(").append(joined(parquet->paths)).append(")");
       if (!parquet->columns.empty()) out += " columns " + joined(parquet->columns);
     }
-    if (&op == &plan.operators.front() && plan.source_limit >= 0) out += " first " + std::to_string(plan.source_limit) + " rows";
+    if (&op == &plan.operators.front() && plan.source_limit >= 0)
+      out += " first " + std::to_string(plan.source_limit) + " rows";
     if (op.options.batch_size > 0) out += " in batches of " + std::to_string(op.options.batch_size);
     for (const KernelSpec& kernel : op.kernels) {
       if (kernel.label != op.label) out += " + " + kernel.label;

@@ -119,7 +119,8 @@ Result<ParquetLayout> lay_out(std::vector<std::string> files, const LayoutOption
       const auto row_group = metadata->RowGroup(group);
       int64_t bytes = 0;
       for (const int leaf : leaves) bytes += std::max<int64_t>(0, row_group->ColumnChunk(leaf)->total_uncompressed_size());
-      if (row_group->num_rows() < 0) return Status(Code::kInvalid, "'" + out.files[file] + "' is damaged: a negative number of rows");
+      if (row_group->num_rows() < 0)
+        return Status(Code::kInvalid, "'" + out.files[file] + "' is damaged: a negative number of rows");
       cutter.add(file, group, row_group->num_rows(), bytes);
     }
   }

@@ -36,7 +36,9 @@ Result<std::unique_ptr<parquet::arrow::FileReader>> open_parquet(const std::stri
   arrow_properties.set_pre_buffer(false);
   const std::string context = "'" + path + "' is damaged, or not a Parquet file";
   parquet::arrow::FileReaderBuilder builder;
-  const auto invalid = [&](const arrow::Status& status) { return Status(Code::kInvalid, context + ": " + status.message()); };
+  const auto invalid = [&](const arrow::Status& status) {
+    return Status(Code::kInvalid, context + ": " + status.message());
+  };
   if (const arrow::Status opened = builder.Open(std::move(file), properties); !opened.ok()) return invalid(opened);
   builder.properties(arrow_properties);
   auto reader = builder.Build();

@@ -75,7 +75,8 @@ class Reader::Cursor {
   Result<Batch> in_order(const Batch& batch) const {
     std::vector<int> indices;
     for (const std::string& column : columns_) indices.push_back(batch->schema()->GetFieldIndex(column));
-    if (std::is_sorted(indices.begin(), indices.end()) && static_cast<int>(indices.size()) == batch->num_columns()) return batch;
+    if (std::is_sorted(indices.begin(), indices.end()) && static_cast<int>(indices.size()) == batch->num_columns())
+      return batch;
     MANTA_ARROW_ASSIGN(Batch out, "'" + path_ + "'", batch->SelectColumns(indices));
     return out;
   }

@@ -46,8 +46,8 @@ Result<PartMeta> write_rows(const WriteRequest& request, const std::shared_ptr<P
     if (!writer) {
       meta.schema = block->schema()->ToString();
       MANTA_ARROW_ASSIGN(writer, "starting the file",
-                         parquet::arrow::FileWriter::Open(*block->schema(), arrow::default_memory_pool(), file, properties.build(),
-                                                          arrow_properties));
+                         parquet::arrow::FileWriter::Open(*block->schema(), arrow::default_memory_pool(), file,
+                                                          properties.build(), arrow_properties));
       MANTA_ARROW_OK("starting the file", writer->NewBufferedRowGroup());
     }
     const std::string difference = schema_difference(*writer->schema(), *block->schema());
@@ -96,7 +96,8 @@ OutputFolder::OutputFolder(const std::string& folder) {
   if (!path.has_filename()) path = path.parent_path();
   path_ = path.string();
   std::error_code ignored;
-  if (folder.empty() || !path.has_filename()) throw Error(Status(Code::kInvalid, "'" + folder + "' is not the name of a folder"));
+  if (folder.empty() || !path.has_filename())
+    throw Error(Status(Code::kInvalid, "'" + folder + "' is not the name of a folder"));
   if (fs::exists(fs::symlink_status(path, ignored))) {
     throw Error(Status(Code::kExists, "the output folder '" + folder + "' exists; remove it or name another"));
   }

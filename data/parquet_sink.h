@@ -20,8 +20,8 @@ struct PartMeta {
   std::string schema{};
 };
 
-/// Writes the file whole and on disk (fsync), under a name of its own, and renames it to `path`: run again, it gives the same file.
-/// Throws Error: kFull when the disk is, naming the path and how far it came.
+/// Writes the file whole and on disk (fsync), under a name of its own, and renames it to `path`: run again, it gives the
+/// same file. Throws Error: kFull when the disk is, naming the path and how far it came.
 PartMeta write_part(const WriteRequest& request);
 
 /// The output folder in the making: files go to a hidden folder beside it, and one rename makes them visible together.

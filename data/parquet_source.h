@@ -11,7 +11,8 @@
 
 namespace manta::data {
 
-/// The files that paths, folders and globs name, each once, sorted within what names them. kNotFound, naming what matches nothing.
+/// The files that paths, folders and globs name, each once, sorted within what names them. kNotFound, naming what matches
+/// nothing.
 Result<std::vector<std::string>> find_files(const std::vector<std::string>& paths);
 
 /// Rows [offset, offset + rows) of one row group.
@@ -43,8 +44,8 @@ struct LayoutOptions {
   int64_t limit_rows = -1;
 };
 
-/// Reads the footers of the files, one at a time. kInvalid, naming the file, for a damaged one, for a missing column (with those there
-/// are) and for files whose columns differ (with both types).
+/// Reads the footers of the files, one at a time. kInvalid, naming the file, for a damaged one, for a missing column (with
+/// those there are) and for files whose columns differ (with both types).
 Result<ParquetLayout> lay_out(std::vector<std::string> files, const LayoutOptions& options);
 
 /// The rows of all files together; from the footers.
@@ -66,8 +67,8 @@ struct ReadRequest {
   bool rows_only = false;
 };
 
-/// An actor that reads pieces. It remembers where it stands in a row group, so that the pieces of one cost one pass; a request says
-/// all it needs, so a new Reader (after a crash) gives the same rows.
+/// An actor that reads pieces. It remembers where it stands in a row group, so that the pieces of one cost one pass; a
+/// request says all it needs, so a new Reader (after a crash) gives the same rows.
 class Reader {
  public:
   Reader();

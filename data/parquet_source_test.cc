@@ -121,11 +121,13 @@ TEST(Layout, RefusesWhatItCannotReadAndSaysWhy) {
   EXPECT_NE(missing.message().find("'txt'"), std::string::npos);
   EXPECT_NE(missing.message().find("id, text"), std::string::npos) << missing.message();
 
-  const auto other = arrow::RecordBatch::Make(arrow::schema({arrow::field("id", arrow::int64()), arrow::field("text", arrow::int64())}),
-                                              3, std::vector{int_column(0, 3), int_column(0, 3)});
+  const auto other =
+      arrow::RecordBatch::Make(arrow::schema({arrow::field("id", arrow::int64()), arrow::field("text", arrow::int64())}), 3,
+                               std::vector{int_column(0, 3), int_column(0, 3)});
   write_file(bad, table_of({other}));
   const Status differs = refusal(bad, {});
-  EXPECT_NE(differs.message().find("'text' is string in one and int64 in the other"), std::string::npos) << differs.message();
+  EXPECT_NE(differs.message().find("'text' is string in one and int64 in the other"), std::string::npos)
+      << differs.message();
 }
 
 TEST(Layout, GarbageNeverCrashes) {

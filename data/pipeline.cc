@@ -280,7 +280,8 @@ void Pipeline::check_schema(size_t op, const std::string& schema) {
     was = is = "nothing";
   } while (std::getline(before, was) && std::getline(here, is) && was == is);
   if (is == was) is = "nothing";
-  fail(Status(Code::kInvalid, "its batches have different columns: '" + was + "' in one and '" + is + "' in another"), op, "");
+  fail(Status(Code::kInvalid, "its batches have different columns: '" + was + "' in one and '" + is + "' in another"), op,
+       "");
 }
 
 void Pipeline::fail(const Status& status, size_t op, const std::string& detail) const {
@@ -307,7 +308,8 @@ void Pipeline::show_progress() {
   const int64_t limit = plan_.operators[last].limit_rows;
   if (expected >= 0) state.rows_total = std::max(static_cast<int64_t>(expected), state.rows_done);
   if (core_->is_finished() || (limit >= 0 && core_->state(last).done)) state.rows_total = state.rows_done;
-  state.label = plan_.operators[last].options.name.empty() ? plan_.operators[last].label : plan_.operators[last].options.name;
+  state.label =
+      plan_.operators[last].options.name.empty() ? plan_.operators[last].label : plan_.operators[last].options.name;
   state.held_bytes = core_->held_bytes();
   progress_.set(std::move(state));
 }

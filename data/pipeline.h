@@ -34,8 +34,8 @@ SourcePlan plan_source(const PhysicalPlan& plan);
 
 struct PipelineOptions {
   std::optional<SinkPlan> sink{};
-  bool rows_only = false;                     ///< The last operator's rows are only counted.
-  std::function<void(Batch)> deliver{};       ///< Gets the rows that come out of the end, in order; without one they are dropped.
+  bool rows_only = false;                ///< The last operator's rows are only counted.
+  std::function<void(Batch)> deliver{};  ///< Gets the rows that come out of the end, in order; without one they are dropped.
 };
 
 class Pipeline {

@@ -45,15 +45,15 @@ struct PipelineCore::Operator {
   std::map<uint64_t, Output> waiting;  // results whose turn has not come
   BlockId carrier = kNoBlock;          // an empty block, kept for its schema while no row has come
   bool had_input = false;
-  bool cut = false;                    // a limit after it is reached
+  bool cut = false;  // a limit after it is reached
   bool done = false;
   int calls = 0;
-  uint64_t next_sequence = 0;          // of the next call
-  uint64_t next_output = 0;            // whose turn it is
+  uint64_t next_sequence = 0;  // of the next call
+  uint64_t next_output = 0;    // whose turn it is
   int64_t limit_left;
-  int64_t reserved_bytes = 0;          // calls in flight, about
+  int64_t reserved_bytes = 0;  // calls in flight, about
   int64_t waiting_bytes = 0;
-  int64_t downstream_bytes = 0;        // passed on and not released
+  int64_t downstream_bytes = 0;  // passed on and not released
   int64_t most_held_bytes = 0;
   int64_t rows_in = 0, rows_out = 0, bytes_in = 0, bytes_out = 0;
 
@@ -220,7 +220,8 @@ void PipelineCore::pump(Time now) {
 PipelineCore::Worker* PipelineCore::free_worker(Operator& op) {
   Worker* best = nullptr;
   for (auto& [id, worker] : op.workers) {
-    if (worker.ready && worker.calls < op.plan.calls_per_worker && (best == nullptr || worker.calls < best->calls)) best = &worker;
+    if (worker.ready && worker.calls < op.plan.calls_per_worker && (best == nullptr || worker.calls < best->calls))
+      best = &worker;
   }
   return best;
 }
@@ -228,7 +229,8 @@ PipelineCore::Worker* PipelineCore::free_worker(Operator& op) {
 int64_t PipelineCore::estimate_output(const Operator& op, int64_t input_bytes) const {
   if (!op.plan.makes_blocks) return 0;
   if (op.bytes_in <= 0) return input_bytes;
-  return static_cast<int64_t>(static_cast<double>(input_bytes) * static_cast<double>(op.bytes_out) / static_cast<double>(op.bytes_in));
+  return static_cast<int64_t>(static_cast<double>(input_bytes) * static_cast<double>(op.bytes_out) /
+                              static_cast<double>(op.bytes_in));
 }
 
 /// Whether the operator behind can do nothing until it gets more rows.
@@ -275,7 +277,8 @@ void PipelineCore::dispatch_source() {
         worker.next_piece = unit.first_piece;
         worker.end_piece = unit.first_piece + unit.pieces;
       }
-      if (worker.next_piece < worker.end_piece && (chosen == nullptr || worker.next_piece < chosen->next_piece)) chosen = &worker;
+      if (worker.next_piece < worker.end_piece && (chosen == nullptr || worker.next_piece < chosen->next_piece))
+        chosen = &worker;
     }
     if (chosen == nullptr) return;
     const size_t piece = chosen->next_piece;
@@ -340,12 +343,15 @@ int PipelineCore::wanted_workers(size_t index) const {
     const bool all_busy = busy == live || live == 0;
     const bool has_more = next_unit_ < plan_.units.size();
     if (!has_more || !all_busy) return live;
-    return live == 0 || may_produce(0, estimate_output(op, plan_.piece_bytes[plan_.units[next_unit_].first_piece]), false) ? live + 1 : live;
+    return live == 0 || may_produce(0, estimate_output(op, plan_.piece_bytes[plan_.units[next_unit_].first_piece]), false)
+               ? live + 1
+               : live;
   }
   int64_t backlog = op.queue.ready_count();
   if (op.queue.is_closed() && op.carrier != kNoBlock) backlog = 1;
   if (backlog == 0 || (live > 0 && op.held() >= op.plan.budget_bytes)) return live;
-  return busy + static_cast<int>(std::min<int64_t>(op.plan.max_workers, (backlog + op.plan.calls_per_worker - 1) / op.plan.calls_per_worker));
+  return busy + static_cast<int>(std::min<int64_t>(op.plan.max_workers,
+                                                   (backlog + op.plan.calls_per_worker - 1) / op.plan.calls_per_worker));
 }
 
 void PipelineCore::grow(size_t index, int workers) {
@@ -358,7 +364,8 @@ void PipelineCore::grow(size_t index, int workers) {
 
 void PipelineCore::stop_idle(size_t index, Time now) {
   Operator& op = *operators_[index];
-  const bool no_more = index == 0 ? next_unit_ == plan_.units.size() : op.queue.is_closed() && op.queue.rows() == 0 && op.carrier == kNoBlock;
+  const bool no_more =
+      index == 0 ? next_unit_ == plan_.units.size() : op.queue.is_closed() && op.queue.rows() == 0 && op.carrier == kNoBlock;
   for (auto it = op.workers.begin(); it != op.workers.end();) {
     const Worker& worker = it->second;
     const bool has_unit = worker.next_piece < worker.end_piece;

@@ -1,13 +1,15 @@
-// The streaming executor's decisions: what to send where, when to grow or shrink a pool, what to let go. No I/O, no clock, no threads.
+// The streaming executor's decisions: what to send where, when to grow or shrink a pool, what to let go. No I/O, no clock,
+// no threads.
 //
 //            pieces            blocks, in order          blocks, in order
 //   source ---------> [queue] -------------> operator ... -------------> last operator ---> deliver (or files)
 //   (pool of readers)          rebatched      (pool or tasks)
 //
-// Each operator has an input queue (a Batcher), calls in flight, and results that wait for earlier ones (so rows keep their order).
-// What an operator made and nobody has used up yet is held against its own budget; a full budget stops the operator, and so, step
-// by step, the readers. An operator may exceed its budget by one call when the next one could do nothing else: a batch bigger than
-// the budget still forms. So the memory in use is bounded by the budgets, whatever the size of the input.
+// Each operator has an input queue (a Batcher), calls in flight, and results that wait for earlier ones (so rows keep their
+// order). What an operator made and nobody has used up yet is held against its own budget; a full budget stops the operator,
+// and so, step by step, the readers. An operator may exceed its budget by one call when the next one could do nothing else:
+// a batch bigger than the budget still forms. So the memory in use is bounded by the budgets, whatever the size of the
+// input.
 //
 // Owned by one Pipeline; single-threaded.
 #pragma once
@@ -116,8 +118,8 @@ struct OperatorState {
   bool done = false;
 };
 
-/// Invariants, checked on every step: a block is released once, after its last use; calls of an operator start in the order of
-/// the rows; when the pipeline has finished no block, call or worker is left.
+/// Invariants, checked on every step: a block is released once, after its last use; calls of an operator start in the order
+/// of the rows; when the pipeline has finished no block, call or worker is left.
 class PipelineCore {
  public:
   explicit PipelineCore(PipelinePlan plan);

@@ -54,9 +54,9 @@ class World {
   }
   void act(const StartWorker& start) {
     workers_.emplace(start.worker, start.op);
-    most_workers = std::max(most_workers, static_cast<int>(std::count_if(workers_.begin(), workers_.end(), [&](const auto& worker) {
-                              return worker.second == start.op;
-                            })));
+    most_workers = std::max(most_workers,
+                            static_cast<int>(std::count_if(workers_.begin(), workers_.end(),
+                                                           [&](const auto& worker) { return worker.second == start.op; })));
     pending_.emplace_back(0, WorkerReady{start.op, start.worker});
   }
   void act(const StopWorker& stop) {
@@ -94,7 +94,8 @@ class World {
   }
   void act(const Deliver& deliver) {
     const Rows& block = blocks_.at(deliver.slice.block);
-    delivered.insert(delivered.end(), block.begin() + deliver.slice.offset, block.begin() + deliver.slice.offset + deliver.slice.length);
+    delivered.insert(delivered.end(), block.begin() + deliver.slice.offset,
+                     block.begin() + deliver.slice.offset + deliver.slice.length);
   }
   void act(const Release& release) { ASSERT_EQ(blocks_.erase(release.block), 1u) << "released twice, or never made"; }
   void act(const Finished&) {}
@@ -186,7 +187,8 @@ TEST(PipelineCore, RandomPipelinesGiveWhatANaiveModelGives) {
     for (size_t i = 1; i < operators; ++i) {
       const auto& batches = world.calls[i];
       for (size_t b = 0; plan.operators[i].rule.rows > 0 && b + 1 < batches.size(); ++b) {
-        ASSERT_EQ(static_cast<int64_t>(batches[b].size()), plan.operators[i].rule.rows) << "operator " << i << " batch " << b;
+        ASSERT_EQ(static_cast<int64_t>(batches[b].size()), plan.operators[i].rule.rows)
+            << "operator " << i << " batch " << b;
       }
     }
   }
@@ -214,9 +216,10 @@ TEST(PipelineCore, HoldsNoMoreThanTheBudgetsWhateverTheSizeOfTheInput) {
   int64_t most[2] = {};
   for (int i = 0; i < 2; ++i) {
     const Input input = regular_input(i == 0 ? 100 : 2000, 20);  // 200 bytes a piece
-    PipelinePlan plan = plan_of(input, {{.max_workers = 3, .budget_bytes = 1000},
-                                        {.rule = {.rows = 7}, .max_workers = 2, .budget_bytes = 500},
-                                        {.workers = WorkersAre::kTasks, .rule = {.bytes = 400}, .budget_bytes = 0, .makes_blocks = false}});
+    PipelinePlan plan =
+        plan_of(input, {{.max_workers = 3, .budget_bytes = 1000},
+                        {.rule = {.rows = 7}, .max_workers = 2, .budget_bytes = 500},
+                        {.workers = WorkersAre::kTasks, .rule = {.bytes = 400}, .budget_bytes = 0, .makes_blocks = false}});
     World world(plan, input.pieces, {same, same, same}, 7);
     world.run();
     most[i] = world.most_live_;
@@ -230,7 +233,8 @@ TEST(PipelineCore, HoldsNoMoreThanTheBudgetsWhateverTheSizeOfTheInput) {
 
 TEST(PipelineCore, FormsABatchThatIsBiggerThanTheBudget) {
   const Input input = regular_input(50, 10);
-  World world(plan_of(input, {{.budget_bytes = 10}, {.rule = {.rows = 200}, .budget_bytes = 10}}), input.pieces, {same, same}, 3);
+  World world(plan_of(input, {{.budget_bytes = 10}, {.rule = {.rows = 200}, .budget_bytes = 10}}), input.pieces,
+              {same, same}, 3);
   world.run();
   EXPECT_EQ(world.delivered, input.all);
   EXPECT_EQ(world.calls[1].size(), 3u);
@@ -238,7 +242,8 @@ TEST(PipelineCore, FormsABatchThatIsBiggerThanTheBudget) {
 
 TEST(PipelineCore, GrowsThePoolWithTheQueueInOneStepAndStopsItAtTheEnd) {
   const Input input = regular_input(40, 50);
-  World world(plan_of(input, {{.max_workers = 2}, {.rule = {.rows = 5}, .min_workers = 1, .max_workers = 6}}), input.pieces, {same, same}, 3);
+  World world(plan_of(input, {{.max_workers = 2}, {.rule = {.rows = 5}, .min_workers = 1, .max_workers = 6}}), input.pieces,
+              {same, same}, 3);
   world.run();
   EXPECT_EQ(world.most_workers, 6);
 }
@@ -258,7 +263,9 @@ TEST(PipelineCore, StopsAWorkerThatHasBeenIdle) {
       if (const auto* call = std::get_if<Dispatch>(&effect)) calls.push_back(*call);
     }
   };
-  const auto pool = [&] { return std::count_if(workers.begin(), workers.end(), [](const auto& worker) { return worker.second == 1; }); };
+  const auto pool = [&] {
+    return std::count_if(workers.begin(), workers.end(), [](const auto& worker) { return worker.second == 1; });
+  };
   apply(core.start(now));
   EXPECT_EQ(pool(), 1);
   for (const auto& [id, op] : std::map(workers)) {
@@ -287,8 +294,10 @@ TEST(PipelineCore, AReachedLimitAbandonsWhatIsUnderWay) {
 TEST(PipelineCore, CallsEachOperatorOnceWithAnEmptyBatchWhenThereAreNoRows) {
   Input input;
   input.pieces = {{}, {}, {}};
-  World world(plan_of(input, {{}, {.rule = {.rows = 5}}, {.workers = WorkersAre::kTasks, .rule = {.bytes = 100}, .makes_blocks = false}}),
-              input.pieces, {same, same, same}, 5);
+  World world(
+      plan_of(input,
+              {{}, {.rule = {.rows = 5}}, {.workers = WorkersAre::kTasks, .rule = {.bytes = 100}, .makes_blocks = false}}),
+      input.pieces, {same, same, same}, 5);
   world.run();
   EXPECT_EQ(world.calls[1].size(), 1u);
   EXPECT_EQ(world.calls[2].size(), 1u);

@@ -1,8 +1,8 @@
 // The two plans: what the user wrote (a chain of Nodes) and what runs (a PhysicalPlan), and the way from one to the other.
 //
-// The optimizer reads only the columns that are selected right behind the reader, reads only the rows that a limit there lets
-// through, and runs cheap steps (filters, functions on blocks as they come, selections) inside the step before them, so that their
-// rows never travel.
+// The optimizer reads only the columns that are selected right behind the reader, reads only the rows that a limit there
+// lets through, and runs cheap steps (filters, functions on blocks as they come, selections) inside the step before them, so
+// that their rows never travel.
 #pragma once
 
 #include <manta/data.h>
@@ -56,7 +56,7 @@ struct PhysicalOperator {
   std::string label;                           ///< In errors, in the progress line and in explain().
   std::shared_ptr<const PoolFactory> factory;  ///< Null: tasks that run the kernels (or the source).
   MapOptions options;
-  std::vector<KernelSpec> kernels;             ///< Run in order on each block it makes.
+  std::vector<KernelSpec> kernels;  ///< Run in order on each block it makes.
   int64_t limit_rows = -1;
 };
 

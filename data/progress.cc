@@ -18,7 +18,8 @@ constexpr auto kRateWindow = std::chrono::seconds(15);
 
 std::string with_commas(int64_t value) {
   std::string digits = std::to_string(value);
-  for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > 0; at -= 3) digits.insert(static_cast<size_t>(at), 1, ',');
+  for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > 0; at -= 3)
+    digits.insert(static_cast<size_t>(at), 1, ',');
   return digits;
 }
 
@@ -60,10 +61,13 @@ std::string progress_text(const ProgressState& state, double rows_per_second) {
   if (rows_per_second > 0) {
     out.append(", ").append(with_commas(static_cast<int64_t>(std::llround(rows_per_second)))).append(" rows/s");
     if (is_known && state.rows_done < state.rows_total) {
-      out.append(", ").append(duration(static_cast<double>(state.rows_total - state.rows_done) / rows_per_second)).append(" left");
+      out.append(", ")
+          .append(duration(static_cast<double>(state.rows_total - state.rows_done) / rows_per_second))
+          .append(" left");
     }
   }
-  if (state.actors > 0) out.append(", ").append(std::to_string(state.actors)).append(state.actors == 1 ? " actor" : " actors");
+  if (state.actors > 0)
+    out.append(", ").append(std::to_string(state.actors)).append(state.actors == 1 ? " actor" : " actors");
   return out;
 }
 
@@ -119,7 +123,8 @@ void Progress::print(bool is_last) {
 void Progress::print_until_stopped() {
   std::unique_lock lock(mutex_);
   samples_.emplace_back(Clock::now(), 0);
-  const std::chrono::milliseconds period = is_terminal_ ? std::chrono::milliseconds(kBarPeriod) : std::chrono::milliseconds(kLinePeriod);
+  const std::chrono::milliseconds period =
+      is_terminal_ ? std::chrono::milliseconds(kBarPeriod) : std::chrono::milliseconds(kLinePeriod);
   while (!stop_.wait_for(lock, period, [this] { return stopped_; })) print(false);
   if (has_printed_) print(true);
 }

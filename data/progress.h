@@ -1,4 +1,5 @@
-// What a running pipeline tells the person in front of it: a bar on a terminal, else one line every ten seconds, on standard error.
+// What a running pipeline tells the person in front of it: a bar on a terminal, else one line every ten seconds, on standard
+// error.
 #pragma once
 
 #include <chrono>

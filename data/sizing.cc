@@ -27,16 +27,17 @@ int most_by(double total, double each) {
 void size_pool(const PhysicalOperator& op, const NodeInfo& node, double other_cpus, double cpus, OperatorPlan& out) {
   const Pool& pool = op.options.pool;
   if (pool.min < 0 || (pool.max != 0 && pool.max < std::max(1, pool.min))) {
-    throw Error(Status(Code::kInvalid, op.label + ": a pool is {.min, .max} with 0 <= min <= max and max at least 1 (or 0 for as many "
-                                                  "as fit)"));
+    throw Error(Status(Code::kInvalid,
+                       op.label + ": a pool is {.min, .max} with 0 <= min <= max and max at least 1 (or 0 for as many "
+                                  "as fit)"));
   }
   const double gpus = op.options.gpus;
-  const int by_gpus = gpus <= 0 ? kMostWithoutLimit
+  const int by_gpus = gpus <= 0  ? kMostWithoutLimit
                       : gpus < 1 ? static_cast<int>(node.gpus) * static_cast<int>(std::floor(1 / gpus + 1e-6))
                                  : most_by(node.gpus, gpus);
   if (by_gpus < std::max(1, pool.min)) {
-    throw Error(Status(Code::kInvalid, op.label + ": " + std::to_string(std::max(1, pool.min)) + " actors of gpus = " +
-                                           std::to_string(gpus) + " need more than this node's " +
+    throw Error(Status(Code::kInvalid, op.label + ": " + std::to_string(std::max(1, pool.min)) +
+                                           " actors of gpus = " + std::to_string(gpus) + " need more than this node's " +
                                            std::to_string(static_cast<int>(node.gpus)) + " GPUs"));
   }
   const int by_cpus = most_by(std::max(0.0, node.cpus - other_cpus), cpus);
@@ -96,8 +97,9 @@ Sizing size_plan(const PhysicalPlan& plan, const NodeInfo& node, const WriteOpti
 void check_block_fits(int64_t block_bytes, const NodeInfo& node, const std::string& what) {
   const auto capacity = static_cast<int64_t>(node.store_capacity_bytes);
   if (capacity == 0 || block_bytes <= capacity) return;
-  throw Error(Status(Code::kFull, what + ": a block of about " + human_bytes(block_bytes) + " does not fit the object store of " +
-                                      human_bytes(capacity) + "; set MANTA_STORE_BYTES to at least " + std::to_string(4 * block_bytes) +
+  throw Error(Status(Code::kFull, what + ": a block of about " + human_bytes(block_bytes) +
+                                      " does not fit the object store of " + human_bytes(capacity) +
+                                      "; set MANTA_STORE_BYTES to at least " + std::to_string(4 * block_bytes) +
                                       ", or ask for smaller blocks (block_bytes)"));
 }
 

@@ -30,8 +30,8 @@ struct SelectKernel {
       const std::string name = state.substr(at, end - at);
       indices.push_back(batch->schema()->GetFieldIndex(name));
       if (indices.back() < 0) {
-        return Status(Code::kInvalid, "there is no column '" + name + "' (or more than one); there are: " +
-                                          joined(batch->schema()->field_names()));
+        return Status(Code::kInvalid, "there is no column '" + name +
+                                          "' (or more than one); there are: " + joined(batch->schema()->field_names()));
       }
       at = end + 1;
     }
@@ -79,17 +79,19 @@ KernelSpec select_kernel(const std::vector<std::string>& columns) {
 std::string schema_difference(const arrow::Schema& one, const arrow::Schema& other) {
   for (const auto& field : one.fields()) {
     const auto counterpart = other.GetFieldByName(field->name());
-    if (!counterpart) return "column '" + field->name() + "' (" + field->type()->ToString() + ") is in one and not in the other";
+    if (!counterpart)
+      return "column '" + field->name() + "' (" + field->type()->ToString() + ") is in one and not in the other";
     if (!counterpart->type()->Equals(*field->type())) {
-      return "column '" + field->name() + "' is " + field->type()->ToString() + " in one and " + counterpart->type()->ToString() +
-             " in the other";
+      return "column '" + field->name() + "' is " + field->type()->ToString() + " in one and " +
+             counterpart->type()->ToString() + " in the other";
     }
   }
   for (const auto& field : other.fields()) {
     if (!one.GetFieldByName(field->name())) return "column '" + field->name() + "' is in one and not in the other";
   }
   if (one.Equals(other, false)) return "";
-  return one.field_names() == other.field_names() ? "a column may be null in one and not in the other" : "the order of the columns";
+  return one.field_names() == other.field_names() ? "a column may be null in one and not in the other"
+                                                  : "the order of the columns";
 }
 
 Result<Batch> concatenate(const std::vector<Batch>& batches) {
@@ -137,7 +139,8 @@ Result<Batch> keep_rows(const Batch& batch, const std::shared_ptr<arrow::Boolean
     return Status(Code::kInvalid, "a predicate gave a mask of another length than its batch");
   }
   if (mask->null_count() == 0 && mask->true_count() == batch->num_rows()) return batch;
-  MANTA_ARROW_ASSIGN(const arrow::Datum kept, "keeping rows", arrow::compute::Filter(arrow::Datum(batch), arrow::Datum(mask)));
+  MANTA_ARROW_ASSIGN(const arrow::Datum kept, "keeping rows",
+                     arrow::compute::Filter(arrow::Datum(batch), arrow::Datum(mask)));
   return kept.record_batch();
 }
 

@@ -16,7 +16,8 @@ std::string human_bytes(int64_t bytes);
 /// Keeps the named columns, in this order.
 KernelSpec select_kernel(const std::vector<std::string>& columns);
 
-/// One batch of the rows of several with one schema; no copy when there is one. kInvalid, naming the column, when schemas differ.
+/// One batch of the rows of several with one schema; no copy when there is one. kInvalid, naming the column, when schemas
+/// differ.
 Result<Batch> concatenate(const std::vector<Batch>& batches);
 
 /// Where two schemas differ first: "column 'x' is int64 here and string there"; empty when they agree.

@@ -32,7 +32,8 @@ class TestFolder {
   /// Names of what is in it, sorted.
   [[nodiscard]] std::vector<std::string> list(const std::string& under = "") const {
     std::vector<std::string> names;
-    for (const auto& entry : std::filesystem::directory_iterator(path_ + "/" + under)) names.push_back(entry.path().filename().string());
+    for (const auto& entry : std::filesystem::directory_iterator(path_ + "/" + under))
+      names.push_back(entry.path().filename().string());
     std::sort(names.begin(), names.end());
     return names;
   }
@@ -41,12 +42,13 @@ class TestFolder {
   std::string path_;
 };
 
-inline void write_file(const std::string& path, const std::shared_ptr<arrow::Table>& table, int64_t row_group_rows = 1 << 20) {
+inline void write_file(const std::string& path, const std::shared_ptr<arrow::Table>& table,
+                       int64_t row_group_rows = 1 << 20) {
   std::filesystem::create_directories(std::filesystem::path(path).parent_path());
   auto file = must(arrow::io::FileOutputStream::Open(path));
   const auto keep_schema = parquet::ArrowWriterProperties::Builder().store_schema()->build();
-  must(parquet::arrow::WriteTable(*table, arrow::default_memory_pool(), file, row_group_rows, parquet::default_writer_properties(),
-                                  keep_schema));
+  must(parquet::arrow::WriteTable(*table, arrow::default_memory_pool(), file, row_group_rows,
+                                  parquet::default_writer_properties(), keep_schema));
   must(file->Close());
 }
 

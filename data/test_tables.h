@@ -28,7 +28,8 @@ inline std::shared_ptr<arrow::Array> int_column(int64_t first, int64_t rows) {
 inline std::shared_ptr<arrow::Array> text_column(int64_t first, int64_t rows) {
   arrow::StringBuilder builder;
   for (int64_t i = first; i < first + rows; ++i) {
-    must(i % 7 == 3 ? builder.AppendNull() : builder.Append("row " + std::to_string(i) + std::string(static_cast<size_t>(i % 11), 'x')));
+    must(i % 7 == 3 ? builder.AppendNull()
+                    : builder.Append("row " + std::to_string(i) + std::string(static_cast<size_t>(i % 11), 'x')));
   }
   return must(builder.Finish());
 }
@@ -67,9 +68,13 @@ inline std::shared_ptr<arrow::Array> bool_column(int64_t first, int64_t rows) {
 inline Batch varied_batch(int64_t first, int64_t rows) {
   const auto ids = int_column(first, rows);
   const auto pair = must(arrow::StructArray::Make({ids, text_column(first, rows)}, std::vector<std::string>{"a", "b"}));
-  const std::vector<std::shared_ptr<arrow::Array>> columns = {
-      ids, text_column(first, rows), list_column(first, rows), vector_column(first, rows), dictionary_column(first, rows),
-      bool_column(first, rows), pair};
+  const std::vector<std::shared_ptr<arrow::Array>> columns = {ids,
+                                                              text_column(first, rows),
+                                                              list_column(first, rows),
+                                                              vector_column(first, rows),
+                                                              dictionary_column(first, rows),
+                                                              bool_column(first, rows),
+                                                              pair};
   const char* names[] = {"id", "text", "floats", "vector", "colour", "flag", "pair"};
   arrow::FieldVector fields;
   for (size_t i = 0; i < columns.size(); ++i) fields.push_back(arrow::field(names[i], columns[i]->type()));
@@ -79,6 +84,8 @@ inline Batch varied_batch(int64_t first, int64_t rows) {
 /// id and text only.
 inline Batch plain_batch(int64_t first, int64_t rows) { return must(varied_batch(first, rows)->SelectColumns({0, 1})); }
 
-inline std::shared_ptr<arrow::Table> table_of(const std::vector<Batch>& batches) { return must(arrow::Table::FromRecordBatches(batches)); }
+inline std::shared_ptr<arrow::Table> table_of(const std::vector<Batch>& batches) {
+  return must(arrow::Table::FromRecordBatches(batches));
+}
 
 }  // namespace manta::data

@@ -12,8 +12,8 @@ namespace manta {
 /// A block of rows: an Arrow record batch. Got from a Ref or as an argument, its columns are views of shared memory.
 using Batch = std::shared_ptr<arrow::RecordBatch>;
 
-/// Arrow IPC with the buffers out of band: schema and lengths in band, each column buffer in place. A slice sends its own rows only.
-/// A null pointer travels too. Decoding checks the structure (lengths, offsets' ends), not each value.
+/// Arrow IPC with the buffers out of band: schema and lengths in band, each column buffer in place. A slice sends its own
+/// rows only. A null pointer travels too. Decoding checks the structure (lengths, offsets' ends), not each value.
 template <>
 struct Codec<Batch> {
   static void encode(Encoder& out, const Batch& value);
@@ -45,7 +45,8 @@ struct SliceRef {
   int64_t length = 0;
 };
 
-/// A step on one block with no state but `state`: enlisted before main under `key`, so that any process of the binary finds it.
+/// A step on one block with no state but `state`: enlisted before main under `key`, so that any process of the binary finds
+/// it.
 using Kernel = Result<Batch> (*)(const std::string& state, const Batch& batch);
 struct KernelSpec {
   std::string key{};
@@ -76,15 +77,18 @@ inline Batch to_batch(arrow::Result<Batch> result) {
 }
 
 template <typename F>
-concept Maps = requires(F& f, Batch batch) { to_batch(f(std::move(batch))); };
+concept Maps = requires(F& f, Batch batch) {
+  to_batch(f(std::move(batch)));
+};
 
 /// The actor behind map_batches<C>: one object of the user's class.
 template <typename C>
 class MapActor {
  public:
   template <typename... Args>
-    requires(sizeof...(Args) != 1 || !(std::same_as<std::remove_cvref_t<Args>, MapActor> || ...))
-  explicit MapActor(Args&&... args) : object_(make(std::forward<Args>(args)...)) {}
+  requires(sizeof...(Args) != 1 ||
+           !(std::same_as<std::remove_cvref_t<Args>, MapActor> || ...)) explicit MapActor(Args&&... args)
+      : object_(make(std::forward<Args>(args)...)) {}
 
   void ready() {}
   BlockAndMeta apply(const MapRequest& request) {
@@ -141,7 +145,7 @@ struct KeptArgument {
   using type = detail::travelling<T>;
 };
 template <typename T>
-  requires detail::is_a<std::remove_cvref_t<T>, Ref>
+requires detail::is_a<std::remove_cvref_t<T>, Ref>
 struct KeptArgument<T> {
   using type = std::remove_cvref_t<T>;
 };
@@ -180,7 +184,9 @@ concept RowPredicate = requires(const P& p, const arrow::RecordBatch& batch, int
   { p(batch, row) } -> std::convertible_to<bool>;
 };
 template <typename P>
-concept BatchPredicate = requires(const P& p, const Batch& batch) { to_mask(p(batch)); };
+concept BatchPredicate = requires(const P& p, const Batch& batch) {
+  to_mask(p(batch));
+};
 
 template <typename P>
 Result<Batch> filter_with(const P& predicate, const Batch& batch) {
