@@ -192,10 +192,10 @@ void ProducerSide::abort(MutableBlock& block) {
   give_back(surplus);
 }
 
-/// Empty standard segments beyond one; they are the raylet's from here on.
-std::vector<uint64_t> ProducerSide::take_surplus() {
+/// Empty standard segments beyond one (or that one too); they are the raylet's from here on.
+std::vector<uint64_t> ProducerSide::take_surplus(bool and_the_spare) {
   std::vector<uint64_t> surplus;
-  bool has_spare = false;
+  bool has_spare = and_the_spare;
   for (auto segment = standard_.begin(); segment != standard_.end();) {
     bool is_empty = segment->second->allocator.is_empty();
     if (is_empty && has_spare) {
@@ -284,6 +284,15 @@ void ProducerSide::on_reclaimed(const wire::Reclaimed& message) {
     }
     surplus = take_surplus();
     changed_.notify_all();
+  }
+  give_back(surplus);
+}
+
+void ProducerSide::on_trim() {
+  std::vector<uint64_t> surplus;
+  {
+    std::lock_guard lock(mutex_);
+    surplus = take_surplus(true);
   }
   give_back(surplus);
 }

@@ -27,6 +27,7 @@ class ProducerSide : public std::enable_shared_from_this<ProducerSide> {
   void on_granted(wire::SegmentGranted message, Fd fd);
   void on_refused(const wire::SegmentRefused& message);
   void on_reclaimed(const wire::Reclaimed& message);
+  void on_trim();
   void on_retired(uint64_t segment);
   void disconnected(const Status& cause);
 
@@ -67,7 +68,7 @@ class ProducerSide : public std::enable_shared_from_this<ProducerSide> {
   void leave(uint64_t request);
   void answer(Waiting& waiting, Status status);
   [[nodiscard]] Status back(MutableBlock& block);
-  [[nodiscard]] std::vector<uint64_t> take_surplus();
+  [[nodiscard]] std::vector<uint64_t> take_surplus(bool and_the_spare = false);
   void keep(std::unique_ptr<Segment> segment);
   void give_back(const std::vector<uint64_t>& segments);
 

@@ -94,6 +94,7 @@ bool StoreClient::handle(wire::Frame& frame) {
     case wire::Type::kSegmentOpened:
       if (auto message = wire::decode<wire::SegmentOpened>(frame.body); message.ok()) reader_->on_opened(*message, take_descriptor(frame));
       return true;
+    case wire::Type::kTrimSegments: producer_->on_trim(); return true;
     case wire::Type::kSegmentRetired:
       if (auto message = wire::decode<wire::SegmentRetired>(frame.body); message.ok()) {
         reader_->on_retired(message->segment);

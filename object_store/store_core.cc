@@ -10,6 +10,8 @@ namespace {
 
 constexpr auto kScanEvery = std::chrono::milliseconds(20);
 constexpr auto kWarmFor = std::chrono::seconds(10);
+constexpr auto kTrimWhileWaiting = std::chrono::milliseconds(100);
+constexpr auto kTrimWhenIdle = std::chrono::seconds(10);
 constexpr size_t kMaxWaitingPerClient = 256;
 constexpr size_t kMaxGone = 4'096;
 constexpr uint32_t kSpareSlots = 1u << 16;  // for small objects whose producers are gone: those hold slots but little memory
@@ -41,6 +43,7 @@ StoreCore::Effects StoreCore::step(const Event& event, Time now) {
 std::optional<Time> StoreCore::next_deadline() const {
   std::optional<Time> next = scan_at_;
   auto consider = [&next](Time at) { next = next ? std::min(*next, at) : at; };
+  if (trim_at_) consider(*trim_at_);
   for (const Waiting& waiting : waiting_) consider(waiting.deadline);
   if (warm_bytes_ > 0) {
     for (const auto& [id, segment] : segments_) {
@@ -103,6 +106,16 @@ void StoreCore::on(const Request& event) {
     waiting_.pop_back();
     effects_.emplace_back(Refuse{event.process, request, full(event)});
   }
+  if (!waiting_.empty() && (!trim_at_ || *trim_at_ > now_ + kTrimWhileWaiting)) trim_clients(waiting_.front().request.message.size_bytes);
+}
+
+/// Producers keep an empty segment for what they write next. When memory is short, or nothing happens, they are asked for it.
+void StoreCore::trim_clients(uint64_t wanted_bytes) {
+  trim_at_.reset();
+  for (const auto& [process, client] : clients_) {
+    if (client.standard_segments > 0) effects_.emplace_back(Trim{{process}, wanted_bytes});
+  }
+  if (!waiting_.empty()) trim_at_ = now_ + kTrimWhileWaiting;
 }
 
 void StoreCore::serve_waiting() {
@@ -133,6 +146,7 @@ bool StoreCore::grant(const Request& request) {
   Client& client = clients_.at(request.process.value);
   client.held_bytes += segment.size_bytes;
   if (!segment.dedicated) ++client.standard_segments;
+  if (waiting_.size() <= 1) trim_at_ = now_ + kTrimWhenIdle;
   Grant effect{request.process, request.message.request, id, segment.size_bytes, !warm, segment.slots, {}};
   for (uint32_t slot : segment.slots) effect.generations.push_back(slots_[slot].generation);
   effects_.emplace_back(std::move(effect));
@@ -286,6 +300,7 @@ void StoreCore::on(const Seal& event) {
     effects_.emplace_back(Reject{event.process, std::move(status)});
     return;
   }
+  if (waiting_.empty()) trim_at_ = now_ + kTrimWhenIdle;
   const wire::ObjectLocation& at = event.message.location;
   Slot& slot = slots_[at.slot];
   slot.occupied = true;
@@ -447,6 +462,7 @@ void StoreCore::on(const Tick&) {
   }
   for (uint64_t id : idle) retire({id});
   if (scan_at_ && *scan_at_ <= now_) request_scan();
+  if (trim_at_ && *trim_at_ <= now_) trim_clients(waiting_.empty() ? 0 : waiting_.front().request.message.size_bytes);
   serve_waiting();  // a large request at the front may have gone
 }
 

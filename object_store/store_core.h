@@ -83,8 +83,9 @@ class StoreCore {
   struct Scan {};  ///< Look at the pins now, then step(Scanned).
   struct Punch { SegmentId segment; uint64_t offset = 0; uint64_t size_bytes = 0; };
   struct Retire { SegmentId segment; };  ///< Give its memory back, tell whoever has it open.
+  struct Trim { ProcessId process; uint64_t wanted_bytes = 0; };  ///< Ask it to return segments that hold nothing.
   struct Reject { ProcessId process; Status status; };
-  using Effect = std::variant<Grant, Refuse, Reclaim, SetGeneration, Scan, Punch, Retire, Reject>;
+  using Effect = std::variant<Grant, Refuse, Reclaim, SetGeneration, Scan, Punch, Retire, Trim, Reject>;
   using Effects = std::vector<Effect>;
 
   struct Counts {
@@ -165,6 +166,7 @@ class StoreCore {
   void make_warm(SegmentId id);
   void retire(SegmentId id);
   void set_held(Segment& segment, uint64_t bytes);
+  void trim_clients(uint64_t wanted_bytes);
   void request_scan() { scan_now_ = true; }
   [[nodiscard]] Status full(const Request& request) const;
 
@@ -180,6 +182,7 @@ class StoreCore {
   std::set<std::pair<uint64_t, uint64_t>> limbo_;  // segment, offset
   std::set<uint64_t> quarantine_;                  // segments
   std::optional<Time> scan_at_;
+  std::optional<Time> trim_at_;  // producers may hold empty segments: ask then, if nothing happens or somebody still waits
   bool scan_now_ = false;
   std::unordered_set<uint64_t> gone_;  // owners that ended lately, for objects sealed for them later
   std::deque<uint64_t> gone_order_;

@@ -101,6 +101,7 @@ class World {
     EXPECT_EQ(files.erase(retire.segment.value), 1u);
     grants.erase(retire.segment.value);
   }
+  void carry_out(StoreCore::Trim& trim) { trimmed.insert(trim.process.value); }
   void carry_out(StoreCore::Reject& reject) {
     rejected = reject.process;
     last_refusal = reject.status;
@@ -123,6 +124,7 @@ class World {
   std::vector<Known> known;
   std::vector<wire::ObjectLocation> reclaimed;
   uint64_t punched_bytes = 0;
+  std::set<uint64_t> trimmed;
   Status last_refusal;
   ProcessId rejected;
   uint64_t capacity_;
@@ -177,6 +179,7 @@ TEST(StoreCore, APinHoldsItsMemoryUntilItIsGone) {
   world.pins.clear();
   world.advance(std::chrono::milliseconds(20));
   EXPECT_EQ(world.reclaimed.size(), 1u);
+  world.advance(std::chrono::seconds(10));
   EXPECT_FALSE(world.core_.next_deadline());
 }
 
@@ -277,6 +280,29 @@ TEST(StoreCore, AFullStoreAnswersInOrderAsMemoryComesFree) {
   world.free(1, b);
   EXPECT_NE(world.answered[3], 0u);
   EXPECT_NE(world.answered[4], 0u);
+}
+
+TEST(StoreCore, EmptySegmentsOfOthersAreAskedForWhenMemoryIsShortOrNothingHappens) {
+  World world(64 * kMiB);
+  world.join(1);
+  world.join(2);
+  world.request(1, 1, 100'000);
+  world.request(2, 2, 60 * kMiB, 5'000, true);
+  EXPECT_EQ(world.trimmed, std::set<uint64_t>{1});
+  world.trimmed.clear();
+  world.advance(std::chrono::milliseconds(100));
+  EXPECT_EQ(world.trimmed, std::set<uint64_t>{1});  // again: it may have had objects then
+  world.step(StoreCore::Return{{1}, {world.answered[1]}});
+  EXPECT_NE(world.answered[2], 0u);
+
+  World idle(64 * kMiB);
+  idle.join(1);
+  idle.request(1, 1, 100'000);
+  idle.advance(std::chrono::seconds(9));
+  EXPECT_TRUE(idle.trimmed.empty());
+  idle.advance(std::chrono::seconds(1));
+  EXPECT_EQ(idle.trimmed, std::set<uint64_t>{1});
+  EXPECT_FALSE(idle.core_.next_deadline());  // once is enough
 }
 
 TEST(StoreCore, FullSaysWhoHoldsWhat) {

@@ -56,6 +56,7 @@ struct StoreServer::State {
   void carry_out(StoreCore::Scan&) { (void)step(StoreCore::Scanned{pins()}); }
   void carry_out(StoreCore::Punch& punch) { give_back(segments.at(punch.segment.value).fd, punch.offset, punch.size_bytes); }
   void carry_out(StoreCore::Retire& retire);
+  void carry_out(StoreCore::Trim& trim) { send(trim.process, wire::TrimSegments{trim.wanted_bytes}); }
   void carry_out(StoreCore::Reject&) {}  // becomes the status of `step`
 
   [[nodiscard]] std::vector<uint64_t> pins() const;

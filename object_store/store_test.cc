@@ -287,6 +287,33 @@ TEST(Store, FullIsAnErrorThatNamesTheHolders) {
   freer.join();
 }
 
+TEST(Store, EmptySegmentsOfOneProcessServeAnother) {
+  TestNode node(64 * kMiB);
+  node.start();
+  auto first = node.client(1), second = node.client(2);
+  wire::ObjectLocation at = put(*first, 100'000, 1, 1, 1);
+  (*first)->free({&at, 1});
+  ASSERT_TRUE(node.eventually([&](const StoreStats&) { return (*first)->stats().used_bytes == 0; }));
+  EXPECT_EQ((*first)->stats().segments, 1u);  // kept, for what it writes next
+  EXPECT_TRUE((*second)->create(62 * kMiB, kPatience).ok());
+  EXPECT_EQ((*first)->stats().segments, 0u);
+  EXPECT_EQ((*first)->create(100'000, milliseconds(0)).status().code(), Code::kOk);
+}
+
+TEST(Store, AnIdleStoreGivesItsMemoryBack) {
+  TestNode node(64 * kMiB);
+  node.start();
+  auto client = node.client(1);
+  wire::ObjectLocation at = put(*client, 100'000, 1, 1, 1);
+  (*client)->free({&at, 1});
+  ASSERT_TRUE(node.eventually([&](const StoreStats&) { return (*client)->stats().used_bytes == 0; }));
+  node.clock.advance(std::chrono::seconds(10));
+  ASSERT_TRUE(node.eventually([](const StoreStats& stats) { return stats.warm_bytes == stats.granted_bytes; }));
+  node.clock.advance(std::chrono::seconds(10));
+  EXPECT_TRUE(node.eventually([](const StoreStats& stats) { return stats.granted_bytes == 0; }));
+  EXPECT_EQ(TestNode::resident_bytes(), 0u);
+}
+
 TEST(Store, ManySmallObjectsFillTheStoreAndComeBack) {
   TestNode node(16 * kMiB);
   node.start();

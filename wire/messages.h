@@ -26,7 +26,7 @@ enum class Type : uint16_t {
   kCreateActor = 30, kWatchActor, kKillActor, kFindActor, kActorFound, kActorUpdate, kStartActor, kActorStarted, kStopActor,
   kSaveActorState,
   kRequestSegment = 50, kSegmentGranted, kSegmentRefused, kOpenSegment, kSegmentOpened, kReturnSegment, kSegmentRetired, kSealed,
-  kFree, kReclaimed, kPin,
+  kFree, kReclaimed, kPin, kTrimSegments,
   kLogLines = 70, kLogLineage, kCleanupPath, kGetNodeState, kNodeState,
 };
 
@@ -390,6 +390,12 @@ struct ReturnSegment {  ///< producer -> raylet: holds no object of mine; take i
   static constexpr Type kType = Type::kReturnSegment;
   uint64_t segment = 0;
   MSGPACK_DEFINE(segment)
+};
+
+struct TrimSegments {  ///< raylet -> producer: others need memory, or nothing happens any more; return segments that hold nothing.
+  static constexpr Type kType = Type::kTrimSegments;
+  uint64_t wanted_bytes = 0;  ///< By the request that waits; 0 when the store is merely idle.
+  MSGPACK_DEFINE(wanted_bytes)
 };
 
 struct SegmentRetired {  ///< raylet -> readers: unmap it when you can; its id is never used again.

@@ -15,7 +15,7 @@ using Messages =
                wire::CreateActor, wire::WatchActor, wire::KillActor, wire::FindActor, wire::ActorFound, wire::ActorUpdate,
                wire::StartActor, wire::ActorStarted, wire::StopActor, wire::SaveActorState, wire::RequestSegment,
                wire::SegmentGranted, wire::SegmentRefused, wire::OpenSegment, wire::SegmentOpened, wire::ReturnSegment,
-               wire::SegmentRetired, wire::Sealed, wire::Free, wire::Reclaimed, wire::LogLines, wire::LogLineage,
+               wire::SegmentRetired, wire::TrimSegments, wire::Sealed, wire::Free, wire::Reclaimed, wire::LogLines, wire::LogLineage,
                wire::CleanupPath, wire::GetNodeState, wire::NodeState>;
 constexpr size_t kTypes = std::tuple_size_v<Messages>;
 
