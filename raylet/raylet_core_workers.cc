@@ -43,7 +43,6 @@ std::map<std::string, std::string> RayletCore::worker_environment(const Worker& 
   for (const auto& [name, value] : worker.env) env[name] = value;
   env["MANTA_WORKER_FD"] = std::to_string(kWorkerFd);
   env["MANTA_SPAWN_TOKEN"] = std::to_string(worker.token.value);
-  env["MANTA_SESSION_DIR"] = settings_.session_dir;
   if (dedicated_to == nullptr) return env;
   std::vector<std::string> indices;
   std::vector<std::string> visible;
