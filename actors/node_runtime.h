@@ -96,6 +96,8 @@ class NodeRuntime final : public Runtime {
   Status send(const Message& message) {
     return connection_->send(message);
   }
+  /// Waits until all that was sent has left this process.
+  Status drain() { return connection_->drain(std::chrono::seconds(30)); }
   /// Waits on this thread until `done`, taking replies meanwhile; false when the deadline passes first.
   bool wait_until(const std::function<bool()>& done, detail::Deadline deadline);
   /// A value as it came with a call: an inline blob, or a location to pin.

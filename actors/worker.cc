@@ -264,7 +264,9 @@ void Worker::save_state() {
   actor_->hooks.save(actor_->instance.get(), out);
   std::string state = out.to_blob();
   if (state == actor_->last_state) return;
+  // In the kernel's hands before the reply leaves: the raylet reads it also when this process dies now.
   (void)runtime_->send(wire::SaveActorState{actor_->start.actor, actor_->start.incarnation, state});
+  (void)runtime_->drain();
   actor_->last_state = std::move(state);
 }
 
