@@ -9,7 +9,7 @@ namespace manta {
 namespace {
 
 // Enough to keep the matrix products at full rate while the activations stay in a core's cache; a GPU wants more at once.
-constexpr size_t kBatchTokensCpu = 2048;
+constexpr size_t kBatchTokensCpu = 512;
 constexpr size_t kBatchTokensGpu = 65'536;
 constexpr size_t kMaxBatchTokens = 1 << 20;
 

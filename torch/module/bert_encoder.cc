@@ -1,4 +1,5 @@
 // A BERT encoder over packed sequences: everything but attention runs on one [tokens, hidden] matrix, so nothing is padded.
+#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/embedding.h>
@@ -11,6 +12,7 @@
 
 #include <cstring>
 
+#include "torch/module/attention_kernel.h"
 #include "torch/module/device.h"
 #include "torch/module/packed_linear.h"
 #include "torch/module_api.h"
@@ -58,6 +60,8 @@ class BertEncoder : public EncoderModel {
  public:
   BertEncoder(const EncoderSettings& settings, const BertWeights& weights, c10::Device device)
       : settings_(settings), device_(device), dtype_(scalar_type_of(settings.dtype)) {
+    const auto head_size = static_cast<size_t>(settings.config.hidden / settings.config.heads);
+    own_attention_ = device.is_cpu() && has_attention_kernel(head_size, settings.dtype == Dtype::kBFloat16);
     // On the CPU the table of words stays where the file is mapped: a batch touches few of its rows.
     words_ = device.is_cpu() ? borrow_aligned(weights.word_embeddings) : load(weights.word_embeddings);
     // Every token is of type 0 here, so its vector is added to the positions once.
@@ -72,7 +76,7 @@ class BertEncoder : public EncoderModel {
       const c10::InferenceMode guard;
       at::Tensor x = embed(batch);
       const std::vector<Run> runs = runs_of(batch.offsets);
-      for (const Layer& layer : layers_) x = apply(layer, x, runs);
+      for (const Layer& layer : layers_) x = apply(layer, x, batch, runs);
       const at::Tensor rows = pool(x.to(c10::kFloat), batch).to(c10::kCPU).contiguous();
       std::memcpy(out, rows.const_data_ptr<float>(), static_cast<size_t>(rows.numel()) * sizeof(float));
       return {};
@@ -133,17 +137,25 @@ class BertEncoder : public EncoderModel {
     return at::layer_norm(x, {settings_.config.hidden}, norm.weight, norm.bias, settings_.config.norm_epsilon);
   }
 
-  at::Tensor apply(const Layer& layer, const at::Tensor& x, const std::vector<Run>& runs) const {
-    at::Tensor y = layer.attention_output(attend(layer.query_key_value(x), runs));
+  at::Tensor apply(const Layer& layer, const at::Tensor& x, const PackedBatch& batch, const std::vector<Run>& runs) const {
+    const at::Tensor query_key_value = layer.query_key_value(x);
+    at::Tensor out = at::empty({x.size(0), settings_.config.hidden}, x.options());
+    if (!own_attention_) {
+      attend(query_key_value, runs, out);
+    } else if (dtype_ == c10::kFloat) {
+      attend_heads<float>(query_key_value, batch, out);
+    } else {
+      attend_heads<uint16_t>(query_key_value, batch, out);
+    }
+    at::Tensor y = layer.attention_output(out);
     y = normalized(y.add_(x), layer.attention_norm);
     at::Tensor z = layer.output(layer.intermediate(y, end_of(settings_.config.activation)));
     return normalized(z.add_(y), layer.output_norm);
   }
 
   /// [tokens, 3 * hidden] to [tokens, hidden]: each run of equal lengths in one call, with no mask since nothing is padded.
-  at::Tensor attend(const at::Tensor& query_key_value, const std::vector<Run>& runs) const {
+  void attend(const at::Tensor& query_key_value, const std::vector<Run>& runs, const at::Tensor& out) const {
     const int64_t heads = settings_.config.heads, size = settings_.config.hidden / heads;
-    at::Tensor out = at::empty({query_key_value.size(0), settings_.config.hidden}, query_key_value.options());
     for (const Run& run : runs) {
       const int64_t tokens = run.count * run.length;
       const at::Tensor part =
@@ -152,7 +164,33 @@ class BertEncoder : public EncoderModel {
       const at::Tensor made = at::scaled_dot_product_attention(head_first(0), head_first(1), head_first(2));
       out.narrow(0, run.first_token, tokens).view({run.count, run.length, heads, size}).copy_(made.transpose(1, 2));
     }
-    return out;
+  }
+
+  /// The same by our own kernel, head by head.
+  template <typename Number>
+  void attend_heads(const at::Tensor& query_key_value, const PackedBatch& batch, const at::Tensor& out) const {
+    const auto heads = static_cast<size_t>(settings_.config.heads), hidden = static_cast<size_t>(settings_.config.hidden);
+    const auto* const from = static_cast<const Number*>(query_key_value.const_data_ptr());
+    auto* const to = static_cast<Number*>(out.mutable_data_ptr());
+    const auto work = static_cast<int64_t>((batch.offsets.size() - 1) * heads);
+    at::parallel_for(0, work, 1, [&](int64_t first, int64_t last) {
+      AttentionWorkspace workspace;
+      for (auto item = static_cast<size_t>(first); item < static_cast<size_t>(last); ++item) {
+        const size_t sequence = item / heads, column = item % heads * (hidden / heads);
+        const auto begin = static_cast<size_t>(batch.offsets[sequence]),
+                   end = static_cast<size_t>(batch.offsets[sequence + 1]);
+        const Number* const row = from + begin * 3 * hidden + column;
+        attend_head(HeadView<Number>{.query = row,
+                                     .key = row + hidden,
+                                     .value = row + 2 * hidden,
+                                     .row_stride = 3 * hidden,
+                                     .out = to + begin * hidden + column,
+                                     .out_stride = hidden,
+                                     .length = end - begin,
+                                     .head_size = hidden / heads},
+                    workspace);
+      }
+    });
   }
 
   at::Tensor pool(const at::Tensor& x, const PackedBatch& batch) const {
@@ -175,6 +213,7 @@ class BertEncoder : public EncoderModel {
   at::Tensor words_, positions_;
   Norm embedding_norm_;
   std::vector<Layer> layers_;
+  bool own_attention_ = false;
 };
 
 }  // namespace
