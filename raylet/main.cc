@@ -17,7 +17,7 @@ manta::Status serve(int argc, char** argv) {
   setpgid(0, 0);  // the terminal's Ctrl-C is for the driver
   const std::string database = options.session_dir + "/head.db";
   auto head = manta::head::HeadServer::local([database] { return manta::head::SqliteStore::open(database, false); });
-  MANTA_ASSIGN_OR_RETURN(auto server, manta::raylet::NodeServer::start(std::move(options), *head));
+  MANTA_ASSIGN_OR_RETURN(auto server, manta::raylet::NodeServer::start(std::move(options), std::move(head)));
   server->run();
   return {};
 }

@@ -34,7 +34,7 @@ void NodeServer::carry_out(Effects effects) {
 }
 
 void NodeServer::hear_head() {
-  for (wire::FromHead& message : head_.receive()) events_.push_back(HeadSays{std::move(message)});
+  for (wire::FromHead& message : head_->receive()) events_.push_back(HeadSays{std::move(message)});
   if (is_stepping_ || events_.empty()) return;
   Event first = std::move(events_.front());
   events_.pop_front();
@@ -132,8 +132,9 @@ void NodeServer::carry_out(Disconnect& effect) {
 }
 
 void NodeServer::carry_out(TellHead& effect) {
-  // The queue to a head in this process is never full; a head elsewhere that stays away makes its clients wait.
-  if (Status status = head_.send(std::move(effect.message)); !status.ok()) head_failure_ = status;
+  // A head in this process takes everything; one elsewhere will need its clients to wait while it is away.
+  const Status status = head_->send(std::move(effect.message));
+  MANTA_CHECK(status.ok(), status.to_string());
 }
 
 void NodeServer::carry_out(RemovePath& effect) {

@@ -36,14 +36,14 @@ void raise_descriptor_limit() {
 
 }  // namespace
 
-NodeServer::NodeServer(NodeOptions options, wire::HeadLink& head, std::unique_ptr<EventLoop> loop)
-    : options_(std::move(options)), head_(head), loop_(std::move(loop)) {}
+NodeServer::NodeServer(NodeOptions options, std::unique_ptr<wire::HeadLink> head, std::unique_ptr<EventLoop> loop)
+    : options_(std::move(options)), head_(std::move(head)), loop_(std::move(loop)) {}
 
 NodeServer::~NodeServer() = default;
 
-Result<std::unique_ptr<NodeServer>> NodeServer::start(NodeOptions options, wire::HeadLink& head) {
+Result<std::unique_ptr<NodeServer>> NodeServer::start(NodeOptions options, std::unique_ptr<wire::HeadLink> head) {
   MANTA_ASSIGN_OR_RETURN(std::unique_ptr<EventLoop> loop, EventLoop::create());
-  std::unique_ptr<NodeServer> server(new NodeServer(std::move(options), head, std::move(loop)));
+  std::unique_ptr<NodeServer> server(new NodeServer(std::move(options), std::move(head), std::move(loop)));
   MANTA_RETURN_IF_ERROR(server->set_up());
   return server;
 }
@@ -57,9 +57,9 @@ Status NodeServer::set_up() {
                                                     .session_dir = options_.session_dir,
                                                     .raylet_name = "mantad " + std::to_string(getpid())});
   MANTA_RETURN_IF_ERROR(watch_signals());
-  if (head_.wake_fd() >= 0) {
+  if (head_->wake_fd() >= 0) {
     MANTA_ASSIGN_OR_RETURN([[maybe_unused]] EventLoop::Id id,
-                           loop_->add(head_.wake_fd(), EPOLLIN, [this](uint32_t) { hear_head(); }));
+                           loop_->add(head_->wake_fd(), EPOLLIN, [this](uint32_t) { hear_head(); }));
   }
   MANTA_ASSIGN_OR_RETURN(const ClientKey driver, add_client(Fd(options_.driver_fd), {}));
   return watch_driver(driver);
@@ -129,6 +129,7 @@ void NodeServer::end() {
   if (Client* driver = find_client(driver_); driver != nullptr && ending_->by_goodbye)
     if (Status status = driver->connection->drain(std::chrono::milliseconds(200)); !status.ok()) driver->connection->close();
   clients_.clear();
+  head_.reset();  // before its files go: its writer may be making one just now
   std::error_code ignored;
   std::filesystem::remove_all(options_.session_dir, ignored);
 }

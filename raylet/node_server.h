@@ -38,8 +38,8 @@ struct NodeOptions {
 
 class NodeServer {
  public:
-  /// Makes the session's folder (0700) and takes the driver's socket over. `head` outlives the server.
-  static Result<std::unique_ptr<NodeServer>> start(NodeOptions options, wire::HeadLink& head);
+  /// Makes the session's folder (0700) and takes the driver's socket over.
+  static Result<std::unique_ptr<NodeServer>> start(NodeOptions options, std::unique_ptr<wire::HeadLink> head);
   ~NodeServer();
 
   /// Serves until the driver is gone or SIGTERM comes, then ends every worker and removes the session's folder.
@@ -75,7 +75,7 @@ class NodeServer {
     LogFile log;
   };
 
-  NodeServer(NodeOptions options, wire::HeadLink& head, std::unique_ptr<EventLoop> loop);
+  NodeServer(NodeOptions options, std::unique_ptr<wire::HeadLink> head, std::unique_ptr<EventLoop> loop);
   Status set_up();
   Status watch_signals();
   Status watch_driver(ClientKey client);
@@ -128,7 +128,7 @@ class NodeServer {
   void end();
 
   NodeOptions options_;
-  wire::HeadLink& head_;
+  std::unique_ptr<wire::HeadLink> head_;
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<RayletCore> core_;
   std::unique_ptr<object_store::StoreServer> store_;
@@ -148,7 +148,6 @@ class NodeServer {
   std::deque<Event> events_;            // that came up while effects were carried out; at most a few per effect
   bool is_stepping_ = false;
   int log_batches_behind_ = 0;  // sent while the driver's outbox was not empty
-  Status head_failure_;
   std::optional<EndNode> ending_;
 };
 

@@ -5,7 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <array>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -127,6 +130,39 @@ TEST(NodeServer, TheDeathOfTheDriverLeavesNothing) {
   EXPECT_FALSE(std::filesystem::exists(node.session_dir()));
   EXPECT_FALSE(std::filesystem::exists(staging));
   std::filesystem::remove_all(node.session_dir() + "-out");
+}
+
+bool is_gone(int pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  std::string text((std::istreambuf_iterator<char>(file)), {});
+  return text.empty() || text.find(") Z ") != std::string::npos;
+}
+
+// The driver is a process of its own here, and a child of it keeps a copy of its socket: only its pidfd tells of its death.
+TEST(NodeServer, AKilledDriverWhoseSocketLivesOnLeavesNothing) {
+  int report[2];
+  ASSERT_EQ(pipe(report), 0);
+  const int driver = fork();
+  if (driver == 0) {
+    TestNode node({"--cpus", "2"});
+    node.join();
+    std::array<int, 3> pids{node.pid(), node.lease(1).worker_pid, 0};
+    pids[2] = fork();
+    if (pids[2] == 0) {
+      pause();
+      _exit(0);
+    }
+    [[maybe_unused]] const ssize_t written = write(report[1], pids.data(), sizeof pids);
+    raise(SIGKILL);
+  }
+  std::array<int, 3> pids{};
+  ASSERT_EQ(read(report[0], pids.data(), sizeof pids), static_cast<ssize_t>(sizeof pids));
+  waitpid(driver, nullptr, 0);
+  EXPECT_TRUE(becomes_true([&] { return is_gone(pids[0]); })) << "mantad lives";
+  EXPECT_TRUE(becomes_true([&] { return is_gone(pids[1]); })) << "the worker lives";
+  kill(pids[2], SIGKILL);
+  close(report[0]);
+  close(report[1]);
 }
 
 TEST(NodeServer, WhatWorkersPrintedComesBeforeTheEnd) {
