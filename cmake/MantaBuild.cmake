@@ -62,7 +62,8 @@ function(manta_tests name)
 endfunction()
 enable_testing()
 
-# The target `programs`: every program but tests, benchmarks and fuzzers; what `./run demo` builds. Called once, at the end.
+# The target `programs`: mantad and the manta programs, with what they load at run time; what `./run demo` builds. Called once,
+# at the end.
 function(manta_programs_target)
   add_custom_target(programs)
   set(folders ${PROJECT_SOURCE_DIR})
@@ -73,7 +74,7 @@ function(manta_programs_target)
     list(APPEND folders ${subfolders})
     foreach(target ${targets})
       get_target_property(type ${target} TYPE)
-      if((type STREQUAL "EXECUTABLE" AND NOT target MATCHES "_test$|^bench_|fuzz") OR type MATCHES "SHARED_LIBRARY|MODULE_LIBRARY")
+      if((type STREQUAL "EXECUTABLE" AND target MATCHES "^manta" AND NOT target MATCHES "^manta-example") OR type MATCHES "SHARED_LIBRARY|MODULE_LIBRARY")
         add_dependencies(programs ${target})
       endif()
     endforeach()
