@@ -93,6 +93,8 @@ Status NodeServer::check_hello(const Client& client, const wire::Hello& hello, s
     return Status(Code::kInvalid, "the process id is none, or taken");
   if (role != wire::Role::kObserver && descriptors != 2)
     return Status(Code::kInvalid, "its Hello came without its bell and its hazard page");
+  if (client.is_visitor != (role == wire::Role::kObserver))
+    return Status(Code::kInvalid, "this socket is not for a process of that role");
   const bool is_worker = role == wire::Role::kWorker;
   if (is_worker != static_cast<bool>(client.token) || (is_worker && client.token.value != hello.spawn_token))
     return Status(Code::kInvalid, "this socket is not for a process of that role");
@@ -135,11 +137,12 @@ void NodeServer::drop_client(ClientKey key, const Status& reason) {
   if (it == clients_.end()) return;
   const ProcessId process = it->second.process;
   const WorkerToken token = it->second.token;
+  const bool was_visitor = it->second.is_visitor;
   erase_client(key);
   if (process) return step(ClientGone{process, reason});
   // Never introduced: a worker is killed (its exit is its report), a driver ends the node.
   if (const auto worker = workers_.find(token); worker != workers_.end()) return kill_group(worker->second.process);
-  if (!token && !driver_) ending_ = EndNode{};
+  if (!token && !driver_ && !was_visitor) ending_ = EndNode{};
 }
 
 void NodeServer::erase_client(ClientKey key) {

@@ -7,9 +7,12 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -61,6 +64,7 @@ Status NodeServer::set_up() {
     MANTA_ASSIGN_OR_RETURN([[maybe_unused]] EventLoop::Id id,
                            loop_->add(head_->wake_fd(), EPOLLIN, [this](uint32_t) { hear_head(); }));
   }
+  MANTA_RETURN_IF_ERROR(listen_for_visitors());
   MANTA_ASSIGN_OR_RETURN(const ClientKey driver, add_client(Fd(options_.driver_fd), {}));
   return watch_driver(driver);
 }
@@ -93,6 +97,35 @@ Status NodeServer::watch_driver(ClientKey key) {
     if (!driver_) ending_ = EndNode{};  // it died before it said Hello
   }));
   return {};
+}
+
+// <session>/mantad.sock, for observers of the same user. A session whose path is too long for a socket does without.
+Status NodeServer::listen_for_visitors() {
+  const std::string path = options_.session_dir + "/mantad.sock";
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) return {};
+  std::memcpy(address.sun_path, path.data(), path.size());
+  listener_ = Fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!listener_) return os_error("socket");
+  if (bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+      chmod(path.c_str(), 0600) != 0 || listen(listener_.get(), 16) != 0)
+    return os_error("listening on " + path);
+  MANTA_ASSIGN_OR_RETURN([[maybe_unused]] EventLoop::Id id,
+                         loop_->add(listener_.get(), EPOLLIN, [this](uint32_t) { on_visitor(); }));
+  return {};
+}
+
+void NodeServer::on_visitor() {
+  Fd socket(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  const auto visitors = std::ranges::count_if(clients_, [](const auto& entry) { return entry.second.is_visitor; });
+  if (!socket || static_cast<size_t>(visitors) >= kMaxVisitors) return;
+  const Result<ClientKey> key = add_client(std::move(socket), {});
+  if (!key.ok()) return;
+  Client& client = clients_.at(*key);
+  client.is_visitor = true;
+  const Result<wire::PeerCredentials> peer = client.connection->peer();
+  if (!peer.ok() || peer->uid != getuid()) drop_client(*key, {});
 }
 
 int64_t NodeServer::now_us() {

@@ -48,14 +48,16 @@ class NodeServer {
  private:
   /// From a Goodbye to the end: how long killed workers may take to disappear, and the driver to read what is left.
   static constexpr int64_t kEndUs = 1'000'000;
+  static constexpr size_t kMaxVisitors = 64;
   static constexpr int kMaxLogBatchesBehind = 64;  ///< Of at most 64 KiB each.
 
   struct Client {
     std::unique_ptr<wire::Connection> connection;
     EventLoop::Id registration = 0;
     bool watches_writes = false;
-    ProcessId process;  ///< None until its Hello.
-    WorkerToken token;  ///< Of a worker's inherited socket.
+    ProcessId process;        ///< None until its Hello.
+    WorkerToken token;        ///< Of a worker's inherited socket.
+    bool is_visitor = false;  ///< Came through the listening socket: may only observe.
     wire::Role role{};
     Fd bell;
   };
@@ -79,6 +81,8 @@ class NodeServer {
   Status set_up();
   Status watch_signals();
   Status watch_driver(ClientKey client);
+  Status listen_for_visitors();
+  void on_visitor();
   [[nodiscard]] static int64_t now_us();
   void run_due();
   [[nodiscard]] int wait_ms() const;
@@ -144,6 +148,7 @@ class NodeServer {
   std::unordered_map<WorkerToken, RunningWorker> workers_;
   std::unordered_map<ChannelId, Fd> new_channels_;  // from Connect to the Send that takes it along
   Fd signals_;
+  Fd listener_;
   std::vector<ProcessId> overflowing_;  // clients that do not read what the store sends them
   std::deque<Event> events_;            // that came up while effects were carried out; at most a few per effect
   bool is_stepping_ = false;

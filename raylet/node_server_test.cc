@@ -5,11 +5,14 @@
 #include <gtest/gtest.h>
 
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <chrono>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -200,6 +203,51 @@ TEST(NodeServer, MalformedMessagesEndOnlyTheirSender) {
   EXPECT_EQ(node.expect<wire::Relay>().from, granted.worker);  // whatever the sender claimed
   node.send(wire::Relay{.from = 0, .to = 123456, .payload = "to nobody"});
   EXPECT_EQ(node.state().leases, 1u);
+}
+
+std::unique_ptr<wire::Connection> visit(const TestNode& node) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string path = node.session_dir() + "/mantad.sock";
+  std::memcpy(address.sun_path, path.data(), path.size());
+  Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  EXPECT_EQ(connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  return std::make_unique<wire::Connection>(std::move(socket));
+}
+
+wire::Hello visitor_hello(wire::Role role) {
+  wire::Hello hello;
+  hello.process = 4242;
+  hello.pid = getpid();
+  hello.role = static_cast<uint8_t>(role);
+  return hello;
+}
+
+TEST(NodeServer, AVisitorMayLookAndNothingElse) {
+  TestNode node({"--cpus", "1"});
+  node.join();
+  const auto visitor = visit(node);
+  ASSERT_TRUE(visitor->send(visitor_hello(wire::Role::kObserver)).ok());
+  EXPECT_EQ(visitor->receive_one(10s)->type, wire::Type::kWelcome);
+  ASSERT_TRUE(visitor->send(wire::GetNodeState{3}).ok());
+  EXPECT_EQ(visitor->receive_one(10s)->type, wire::Type::kNodeState);
+  ASSERT_TRUE(visitor->send(wire::RequestLease{.request = 1, .scheduling_class = needs(1)}).ok());
+  EXPECT_EQ(visitor->receive_one(10s)->type, wire::Type::kRefused);
+  EXPECT_EQ(node.state().leases, 0u);
+}
+
+TEST(NodeServer, AVisitorCannotPassForAWorkerOrADriver) {
+  TestNode node({"--cpus", "1"});
+  node.join();
+  for (wire::Role role : {wire::Role::kDriver, wire::Role::kWorker}) {
+    const auto visitor = visit(node);
+    ASSERT_TRUE(visitor->send(visitor_hello(role)).ok());
+    EXPECT_EQ(visitor->receive_one(10s)->type, wire::Type::kRefused);
+  }
+  const auto garbage = visit(node);
+  ASSERT_EQ(write(garbage->fd(), "GET / HTTP/1.1\r\n\r\n", 18), 18);
+  EXPECT_FALSE(garbage->receive_one(10s).ok());
+  EXPECT_EQ(node.state().workers, 1u);
 }
 
 TEST(NodeServer, RefusesAnotherProtocol) {
