@@ -97,7 +97,7 @@ void InlineRuntime::run(const detail::Function& function, const std::string& nam
 
 void InlineRuntime::submit_task(const detail::Function& function, const TaskOptions* options, std::vector<Argument>&& arguments,
                                 int returns, Handle* out) {
-  const std::string name = options != nullptr && !options->name.empty() ? options->name : function_name(function);
+  const std::string name = options != nullptr && !options->name.empty() ? options->name.value() : function_name(function);
   run(function, "task " + name, nullptr, nullptr, std::move(arguments), returns, out);
 }
 

@@ -136,7 +136,7 @@ Dataset read_parquet(std::string path, ReadOptions options) {
   return read_parquet(std::vector<std::string>{std::move(path)}, std::move(options));
 }
 Dataset read_parquet(std::vector<std::string> paths, ReadOptions options) {
-  return data::extend(nullptr, data::ParquetStep{std::move(paths), options.columns.names(), options.block_bytes});
+  return data::extend(nullptr, data::ParquetStep{std::move(paths), options.columns.value(), options.block_bytes});
 }
 Dataset from_arrow(std::shared_ptr<arrow::Table> table) {
   if (!table) throw Error(Status(Code::kInvalid, "from_arrow: a null table"));
@@ -149,17 +149,17 @@ Dataset range(int64_t rows) {
 
 Dataset Dataset::with_pool(std::shared_ptr<const data::PoolFactory> factory, const char* class_key,
                            MapOptions options) const {
-  std::string name = options.name.empty() ? data::short_name(class_key) : options.name;
+  std::string name = options.name.empty() ? data::short_name(class_key) : options.name.value();
   return data::extend(node_, data::PoolStep{std::move(factory), std::move(name), std::move(options)});
 }
 Dataset Dataset::with_function(data::KernelSpec kernel, const char* key, MapOptions options) const {
-  kernel.label = "map_batches<" + (options.name.empty() ? data::short_name(key) : options.name) + ">";
+  kernel.label = "map_batches<" + (options.name.empty() ? data::short_name(key) : options.name.value()) + ">";
   return data::extend(node_, data::FunctionStep{std::move(kernel), std::move(options)});
 }
 Dataset Dataset::with_kernel(data::KernelSpec kernel) const {
   return data::extend(node_, data::KernelStep{std::move(kernel)});
 }
-Dataset Dataset::select_columns(ColumnNames columns) const { return data::extend(node_, data::SelectStep{columns.names()}); }
+Dataset Dataset::select_columns(ColumnNames columns) const { return data::extend(node_, data::SelectStep{columns.value()}); }
 Dataset Dataset::limit(int64_t rows) const { return data::extend(node_, data::LimitStep{rows}); }
 Dataset Dataset::with(ExecutionOptions options) const {
   data::Node node = *node_;

@@ -308,8 +308,7 @@ void Pipeline::show_progress() {
   const int64_t limit = plan_.operators[last].limit_rows;
   if (expected >= 0) state.rows_total = std::max(static_cast<int64_t>(expected), state.rows_done);
   if (core_->is_finished() || (limit >= 0 && core_->state(last).done)) state.rows_total = state.rows_done;
-  state.label =
-      plan_.operators[last].options.name.empty() ? plan_.operators[last].label : plan_.operators[last].options.name;
+  state.label = label(last);
   state.held_bytes = core_->held_bytes();
   progress_.set(std::move(state));
 }

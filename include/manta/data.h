@@ -19,22 +19,8 @@
 
 namespace manta {
 
-/// A list of column names: `{"id", "text"}`, or a vector. (Not a plain vector, since GCC 12 refuses the braces of one inside
-/// a `co_await` expression.)
-class ColumnNames {
- public:
-  ColumnNames() = default;
-  ColumnNames(std::vector<std::string> names) : names_(std::move(names)) {}  // NOLINT(google-explicit-constructor)
-  template <typename... Names>
-  requires(sizeof...(Names) > 0 && (std::convertible_to<Names, std::string> && ...))
-      ColumnNames(Names&&... names) {  // NOLINT(google-explicit-constructor)
-    (names_.emplace_back(std::forward<Names>(names)), ...);
-  }
-  [[nodiscard]] const std::vector<std::string>& names() const { return names_; }
-
- private:
-  std::vector<std::string> names_;
-};
+/// A list of column names: `{"id", "text"}`, or a vector.
+using ColumnNames = OptionList;
 
 struct ReadOptions {
   ColumnNames columns{};                   ///< Top-level columns, in this order; empty for all.
@@ -54,11 +40,11 @@ struct MapOptions {
   double gpus = 0;  ///< Below 1 a share of one device, else a whole number of devices.
   int64_t gpu_memory_bytes = 0;
   int64_t memory_bytes = 0;
-  std::map<std::string, double> resources{};
+  OptionTable<double> resources{};
   Pool pool{};       ///< Classes only; functions run as tasks.
   int retries = 20;  ///< How often one batch is sent again after the death of the process that had it.
-  std::map<std::string, std::string> env{};
-  std::string name{};  ///< In errors and the progress line, instead of the class's or function's own.
+  OptionTable<std::string> env{};
+  OptionText name{};  ///< In errors and the progress line, instead of the class's or function's own.
 };
 
 enum class Compression : uint8_t { kNone, kSnappy, kZstd };
@@ -80,6 +66,8 @@ struct ExecutionOptions {
   int64_t memory_bytes = 0;  ///< Blocks in the object store at a time, about; 0: half of the store, at most 512 MiB.
   bool progress = true;      ///< On standard error. The environment's MANTA_PROGRESS=0 turns it off too.
 };
+
+static_assert(std::is_trivially_destructible_v<ReadOptions> && std::is_trivially_destructible_v<MapOptions>, "see detail/interned.h");
 
 namespace data {
 struct Node;

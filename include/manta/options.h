@@ -1,10 +1,12 @@
 // What a task, an actor or a call asks for. All are plain structs for designated initialisers: `.with({.gpus = 0.5, .retries = 3})`.
 #pragma once
 
+#include <manta/detail/interned.h>
+
 #include <chrono>
 #include <cstdint>
-#include <map>
 #include <string>
+#include <type_traits>
 #include <typeinfo>
 #include <vector>
 
@@ -23,12 +25,12 @@ struct TaskOptions {
   double gpus = 0;                ///< Below 1 a share of one device, else a whole number of devices.
   int64_t gpu_memory_bytes = 0;   ///< On each device taken.
   int64_t memory_bytes = 0;       ///< Main memory, for admission.
-  std::map<std::string, double> resources{};  ///< Custom ones that nodes declare.
+  OptionTable<double> resources{};  ///< Custom ones that nodes declare.
   int retries = 3;                ///< After the death of the worker, or an error of `retry_on`. -1 without limit.
-  std::vector<std::string> retry_on{};        ///< Exception types that are worth another try; {"*"} for any.
+  OptionList retry_on{};        ///< Exception types that are worth another try; {"*"} for any.
   std::chrono::milliseconds timeout{0};     ///< From start to end of one attempt; then the worker is killed. 0 for none.
-  std::string name{};               ///< In logs and errors instead of the function's own name.
-  std::map<std::string, std::string> env{};   ///< Set in the worker's environment before it starts.
+  OptionText name{};               ///< In logs and errors instead of the function's own name.
+  OptionTable<std::string> env{};   ///< Set in the worker's environment before it starts.
   int stream_buffer = 16;         ///< Streaming returns: how many items the producer may be ahead of the consumer.
 };
 
@@ -37,23 +39,27 @@ struct ActorOptions {
   double gpus = 0;
   int64_t gpu_memory_bytes = 0;
   int64_t memory_bytes = 0;
-  std::map<std::string, double> resources{};
+  OptionTable<double> resources{};
   int max_restarts = 0;           ///< After the death of its process. -1 without limit.
   int max_task_retries = 0;       ///< Calls in flight when it died are sent again so often. -1 without limit. 0: at most once.
   int max_concurrency = 1;        ///< Threads that run its calls. Above 1 calls of one caller may overlap and end in any order.
-  std::map<std::string, int> concurrency_groups{};  ///< Named sets of further threads (see CallOptions::group).
-  std::string name{};               ///< Found by `get_actor<C>(name)`. Unique in its namespace.
-  std::string name_space{};
+  OptionTable<int> concurrency_groups{};  ///< Named sets of further threads (see CallOptions::group).
+  OptionText name{};               ///< Found by `get_actor<C>(name)`. Unique in its namespace.
+  OptionText name_space{};
   bool get_if_exists = false;     ///< With a name: the living actor of that name instead of an error.
   bool detached = false;          ///< Lives on when its handles, its owner and its job are gone; ended by `kill`.
-  std::map<std::string, std::string> env{};
+  OptionTable<std::string> env{};
 };
 
 struct CallOptions {
-  std::string group{};                     ///< One of the actor's concurrency groups.
+  OptionText group{};                     ///< One of the actor's concurrency groups.
   std::chrono::milliseconds timeout{0};  ///< From sending to the reply; then the call fails with kTimeout (the actor goes on).
   int stream_buffer = 16;
 };
+
+static_assert(std::is_trivially_destructible_v<TaskOptions> && std::is_trivially_destructible_v<ActorOptions> &&
+                  std::is_trivially_destructible_v<CallOptions>,
+              "see detail/interned.h");
 
 template <typename... Exceptions>
 std::vector<std::string> errors() {
