@@ -52,13 +52,14 @@ manta::Async<int> program() {
   for (const int product : co_await manta::all(products)) sum += product;
   std::printf("the sum of 1000 products is %ld\n", sum);
 
-  std::printf("fibonacci(10) = %d\n", co_await manta::remote<&fibonacci>(10));
+  // Options stand at the call.
+  std::printf("fibonacci(6) = %d\n", co_await manta::remote<&fibonacci>.with({.retries = 1, .name = "fibonacci of six"})(6));
 
   std::printf("countdown:");
   for (const manta::Ref<int>& item : manta::remote<&countdown>(3)) std::printf(" %d", item.get());
   std::printf("\n");
 
-  // Options stand at the call. An exception comes back as a manta::Error with its type and message; `result` does not throw.
+  // An exception comes back as a manta::Error with its type and message; `result` does not throw.
   const manta::Result<int> root = manta::remote<&square_root>.with({.retries = 0})(-1).result();
   std::printf("square_root(-1): %s\n", root.status().origin_type().c_str());
   co_return 0;
