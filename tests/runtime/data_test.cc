@@ -1,4 +1,5 @@
-// Pipelines on a real local node: rows through shared memory between processes, kills of actors and of the driver, small stores.
+// Pipelines on a real local node: rows through shared memory between processes, kills of actors and of the driver, small
+// stores.
 //
 // The same program is driver, worker, and (with --job NAME FOLDER) a driver of its own that a test can kill or squeeze.
 #include <gmock/gmock.h>
@@ -100,7 +101,8 @@ std::shared_ptr<arrow::Table> expected_rows(int64_t rows, int64_t shift) {
 
 std::set<int> pids_in(const std::string& folder) {
   std::set<int> pids;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) pids.insert(std::stoi(entry.path().filename().string()));
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    pids.insert(std::stoi(entry.path().filename().string()));
   return pids;
 }
 bool is_alive(int pid) { return ::kill(pid, 0) == 0; }
@@ -117,7 +119,8 @@ manta::Status status_of(F&& f) {
 }
 
 /// This program as a driver of its own.
-int start_job(const std::string& name, const std::string& folder, const std::vector<std::string>& environment, const std::string& errors) {
+int start_job(const std::string& name, const std::string& folder, const std::vector<std::string>& environment,
+              const std::string& errors) {
   const int pid = ::fork();
   if (pid != 0) return pid;
   for (const std::string& entry : environment) ::putenv(const_cast<char*>(entry.c_str()));
@@ -143,7 +146,9 @@ int run_job(const std::string& name, const std::string& folder) {
   const auto input = manta::read_parquet(folder + "/in/*.parquet").with(kQuiet);
   if (name == "slow") {
     std::filesystem::create_directory(folder + "/pids");
-    input.map_batches<Shift>({.batch_size = 100, .pool = {.min = 2, .max = 2}}, folder + "/pids", 1, 20).write_parquet(folder + "/out").run();
+    input.map_batches<Shift>({.batch_size = 100, .pool = {.min = 2, .max = 2}}, folder + "/pids", 1, 20)
+        .write_parquet(folder + "/out")
+        .run();
   } else if (name == "big block") {
     (void)input.map_batches<&fatten>({.batch_size = 100'000}).write_parquet(folder + "/out").run();
   } else if (name == "big input") {
@@ -164,11 +169,12 @@ TEST(Data, RowsGoThroughThePoolInOrderAndOnce) {
   const TestFolder folder;
   const std::string in = corpus(folder, 20'000, 3);
   std::filesystem::create_directory(folder / "pids");
-  const auto result = manta::read_parquet(in, {.block_bytes = 100'000})
-                          .map_batches<Shift>({.batch_size = 333, .cpus = 0, .pool = {.min = 1, .max = 3}}, folder / "pids", 5, 5)
-                          .with(kQuiet)
-                          .write_parquet(folder / "out", {.file_bytes = 400'000})
-                          .run();
+  const auto result =
+      manta::read_parquet(in, {.block_bytes = 100'000})
+          .map_batches<Shift>({.batch_size = 333, .cpus = 0, .pool = {.min = 1, .max = 3}}, folder / "pids", 5, 5)
+          .with(kQuiet)
+          .write_parquet(folder / "out", {.file_bytes = 400'000})
+          .run();
   EXPECT_EQ(result.rows, 20'000);
   EXPECT_GT(result.files, 1);
   EXPECT_EQ(pids_in(folder / "pids").size(), 3u) << "the pool grows with the queue";
@@ -177,7 +183,8 @@ TEST(Data, RowsGoThroughThePoolInOrderAndOnce) {
 }
 
 TEST(Data, BlocksAreReadInPlace) {
-  const auto count = manta::range(1'000'000).map_batches<WantsSharedMemory>({.cpus = 0, .pool = {.max = 1}}).with(kQuiet).count().run();
+  const auto count =
+      manta::range(1'000'000).map_batches<WantsSharedMemory>({.cpus = 0, .pool = {.max = 1}}).with(kQuiet).count().run();
   EXPECT_EQ(count, 1'000'000);
 }
 
@@ -261,6 +268,55 @@ TEST(Data, KilledActorsCostNoRowAndDoubleNone) {
   EXPECT_TRUE(manta::data::same_rows(*manta::data::read_folder(folder / "out"), *expected_rows(kRows, 9)));
 }
 
+/// The processes of this program besides this one: workers that read, filter, write, or wait for work.
+std::vector<int> workers_of_this_program() {
+  std::vector<int> pids;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc", ignored)) {
+    const int pid = std::atoi(entry.path().filename().c_str());
+    if (pid <= 0 || pid == ::getpid()) continue;
+    if (std::filesystem::read_symlink(entry.path() / "exe", ignored) == g_program) pids.push_back(pid);
+  }
+  return pids;
+}
+
+TEST(Data, KilledReadersTasksAndWritersCostNoRowEither) {
+  const TestFolder folder;
+  constexpr int64_t kRows = 30'000;
+  const std::string in = corpus(folder, kRows, 3);
+  std::filesystem::create_directory(folder / "pids");
+  std::atomic<bool> done = false;
+  int kills = 0;
+  std::thread killer([&] {
+    std::mt19937 random(11);
+    while (!done && kills < 15) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20 + random() % 80));
+      const auto living = workers_of_this_program();
+      if (!living.empty() && ::kill(living[random() % living.size()], SIGKILL) == 0) ++kills;
+    }
+  });
+  manta::WriteResult result;
+  try {
+    result = manta::read_parquet(in, {.block_bytes = 100'000})
+                 .map_batches<[](const Batch& batch) {
+                   std::this_thread::sleep_for(5ms);
+                   return batch;
+                 }>({.batch_size = 250})
+                 .map_batches<Shift>({.batch_size = 100, .cpus = 0.5, .pool = {.min = 1, .max = 2}}, folder / "pids", 4, 5)
+                 .with(kQuiet)
+                 .write_parquet(folder / "out", {.file_bytes = 300'000})
+                 .run();
+  } catch (const manta::Error& error) {
+    ADD_FAILURE() << error.what();
+  }
+  done = true;
+  killer.join();
+  EXPECT_GE(kills, 5);
+  EXPECT_EQ(result.rows, kRows);
+  EXPECT_EQ(folder.list("out").back().substr(0, 5), "part-");
+  EXPECT_TRUE(manta::data::same_rows(*manta::data::read_folder(folder / "out"), *expected_rows(kRows, 4)));
+}
+
 TEST(Data, AKilledDriverLeavesNothing) {
   const TestFolder folder;
   (void)corpus(folder, 20'000, 2);
@@ -288,7 +344,8 @@ TEST(Data, AKilledDriverLeavesNothing) {
 TEST(Data, ABlockThatTheStoreCannotHoldIsSaidAndLeavesNothing) {
   const TestFolder folder;
   (void)corpus(folder, 100'000, 1);
-  const int job = start_job("big block", folder.path(), {"MANTA_STORE_BYTES=" + std::to_string(10 << 20)}, folder / "errors");
+  const int job =
+      start_job("big block", folder.path(), {"MANTA_STORE_BYTES=" + std::to_string(10 << 20)}, folder / "errors");
   int status = 0;
   ASSERT_EQ(::waitpid(job, &status, 0), job);
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1) << status;
@@ -303,7 +360,8 @@ TEST(Data, ABlockThatTheStoreCannotHoldIsSaidAndLeavesNothing) {
 /// A gigabyte through a store of 64 MiB.
 TEST(Data, MemoryIsBoundedByConfigurationNotByTheInput) {
   const TestFolder folder;
-  const int job = start_job("big input", folder.path(), {"MANTA_STORE_BYTES=" + std::to_string(64 << 20)}, folder / "errors");
+  const int job =
+      start_job("big input", folder.path(), {"MANTA_STORE_BYTES=" + std::to_string(64 << 20)}, folder / "errors");
   int status = 0;
   ASSERT_EQ(::waitpid(job, &status, 0), job);
   ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << text_of(folder / "errors");
