@@ -8,8 +8,8 @@
 namespace manta {
 namespace {
 
-// Enough to keep the matrix products at full rate while the activations stay in a core's cache; a GPU wants more at once.
-constexpr size_t kBatchTokensCpu = 512;
+// Enough to keep the matrix products at full rate, while the activations stay in a core's cache; a GPU wants more at once.
+constexpr size_t kBatchTokensCpu = 1024;
 constexpr size_t kBatchTokensGpu = 65'536;
 constexpr size_t kMaxBatchTokens = 1 << 20;
 
@@ -47,17 +47,30 @@ TextEncoder::TextEncoder(TextEncoder&&) noexcept = default;
 TextEncoder& TextEncoder::operator=(TextEncoder&&) noexcept = default;
 TextEncoder::~TextEncoder() = default;
 
+namespace {
+
+/// The length texts are cut to, which the options may have made another.
+Result<size_t> max_length_of(const models::ModelFolder& read, const std::string& folder, const TextEncoderOptions& options) {
+  if (options.max_length == 0) return read.max_length;
+  if (options.max_length <= read.tokenizer.min_length() || options.max_length > static_cast<size_t>(read.config.positions))
+    return Status(Code::kInvalid, folder + ": max_length is " + std::to_string(options.max_length) + ", the model takes from " +
+                                      std::to_string(read.tokenizer.min_length() + 1) + " to " + std::to_string(read.config.positions));
+  return options.max_length;
+}
+
+}  // namespace
+
+Result<TextEncoderInfo> TextEncoder::inspect(const std::string& folder, const TextEncoderOptions& options) {
+  MANTA_RETURN_IF_ERROR(check(options));
+  MANTA_ASSIGN_OR_RETURN(const models::ModelFolder read, models::read_model_folder(folder));
+  MANTA_ASSIGN_OR_RETURN(const size_t max_length, max_length_of(read, folder, options));
+  return TextEncoderInfo{.dimension = static_cast<size_t>(read.config.hidden), .max_length = max_length};
+}
+
 Result<TextEncoder> TextEncoder::load(const std::string& folder, const TextEncoderOptions& options) {
   MANTA_RETURN_IF_ERROR(check(options));
   MANTA_ASSIGN_OR_RETURN(models::ModelFolder read, models::read_model_folder(folder));
-  size_t max_length = read.max_length;
-  if (options.max_length != 0) {
-    if (options.max_length <= read.tokenizer.min_length() || options.max_length > static_cast<size_t>(read.config.positions))
-      return Status(Code::kInvalid, folder + ": max_length is " + std::to_string(options.max_length) +
-                                        ", the model takes from " + std::to_string(read.tokenizer.min_length() + 1) +
-                                        " to " + std::to_string(read.config.positions));
-    max_length = options.max_length;
-  }
+  MANTA_ASSIGN_OR_RETURN(const size_t max_length, max_length_of(read, folder, options));
   MANTA_ASSIGN_OR_RETURN(const models::ModuleApi* module, models::torch_module());
   const models::EncoderSettings settings{.config = read.config,
                                          .pooling = read.pooling,

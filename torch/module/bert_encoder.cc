@@ -8,6 +8,7 @@
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/segment_reduce.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 
 #include <cstring>
@@ -56,6 +57,10 @@ LinearEnd end_of(Activation activation) {
   return LinearEnd::kGelu;
 }
 
+// oneDNN compiles kernels for each number of rows it meets and keeps them: 0.4 MB and a millisecond a number. With some rows
+// of padding at the end of a batch it meets few numbers.
+constexpr int64_t kRowStep = 32;
+
 class BertEncoder : public EncoderModel {
  public:
   BertEncoder(const EncoderSettings& settings, const BertWeights& weights, c10::Device device)
@@ -77,7 +82,7 @@ class BertEncoder : public EncoderModel {
       at::Tensor x = embed(batch);
       const std::vector<Run> runs = runs_of(batch.offsets);
       for (const Layer& layer : layers_) x = apply(layer, x, batch, runs);
-      const at::Tensor rows = pool(x.to(c10::kFloat), batch).to(c10::kCPU).contiguous();
+      const at::Tensor rows = pool(x.narrow(0, 0, batch.offsets.back()).to(c10::kFloat), batch).to(c10::kCPU).contiguous();
       std::memcpy(out, rows.const_data_ptr<float>(), static_cast<size_t>(rows.numel()) * sizeof(float));
       return {};
     } catch (...) {
@@ -119,9 +124,10 @@ class BertEncoder : public EncoderModel {
 
   at::Tensor embed(const PackedBatch& batch) const {
     const auto tokens = static_cast<int64_t>(batch.ids.size());
-    const auto indices = at::empty({2, tokens}, at::kLong);
+    const int64_t rows = device_.is_cpu() ? (tokens + kRowStep - 1) / kRowStep * kRowStep : tokens;
+    const auto indices = at::zeros({2, rows}, at::kLong);
     auto* const ids = indices.mutable_data_ptr<int64_t>();
-    auto* const positions = ids + tokens;
+    auto* const positions = ids + rows;
     for (size_t i = 0; i + 1 < batch.offsets.size(); ++i)
       for (int64_t t = batch.offsets[i]; t < batch.offsets[i + 1]; ++t) {
         ids[t] = batch.ids[static_cast<size_t>(t)];
@@ -140,6 +146,7 @@ class BertEncoder : public EncoderModel {
   at::Tensor apply(const Layer& layer, const at::Tensor& x, const PackedBatch& batch, const std::vector<Run>& runs) const {
     const at::Tensor query_key_value = layer.query_key_value(x);
     at::Tensor out = at::empty({x.size(0), settings_.config.hidden}, x.options());
+    out.narrow(0, batch.offsets.back(), x.size(0) - batch.offsets.back()).zero_();
     if (!own_attention_) {
       attend(query_key_value, runs, out);
     } else if (dtype_ == c10::kFloat) {
