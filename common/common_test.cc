@@ -39,12 +39,14 @@ class LogTest : public testing::Test {
 
 TEST_F(LogTest, LinesCarryFieldsAndStayLines) {
   ASSERT_TRUE(log::init({.path = folder_ / "a.log"}).ok());
-  MANTA_LOG(kInfo, "raylet", "worker started", {"pid", 12}, {"idle", true}, {"lease", LeaseId{7}}, {"said", "two words\n\"x\""});
+  MANTA_LOG(kInfo, "raylet", "worker started", {"pid", 12}, {"idle", true}, {"lease", LeaseId{7}},
+            {"said", "two words\n\"x\""});
   int evaluated = 0;
   MANTA_LOG(kDebug, "raylet", "too fine", {"n", ++evaluated});
   log::flush();
   std::string text = read(folder_ / "a.log");
-  EXPECT_NE(text.find("raylet: worker started pid=12 idle=true lease=0000000000000007 said=\"two words\\n\\\"x\\\"\"\n"), std::string::npos)
+  EXPECT_NE(text.find("raylet: worker started pid=12 idle=true lease=0000000000000007 said=\"two words\\n\\\"x\\\"\"\n"),
+            std::string::npos)
       << text;
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1);
   EXPECT_EQ(evaluated, 0);
@@ -97,7 +99,8 @@ TEST(Metrics, CountAndPrint) {
   metrics.gauge("queue_tasks").add(1);
   EXPECT_EQ(calls.value(), 3u);
   EXPECT_EQ(metrics.prometheus_text(),
-            "# HELP calls_total Calls made.\n# TYPE calls_total counter\ncalls_total 3\n# TYPE queue_tasks gauge\nqueue_tasks -2\n");
+            "# HELP calls_total Calls made.\n# TYPE calls_total counter\ncalls_total 3\n# TYPE queue_tasks "
+            "gauge\nqueue_tasks -2\n");
   ASSERT_EQ(metrics.samples().size(), 2u);
   EXPECT_EQ(metrics.samples()[1].value, -2);
 }

@@ -16,8 +16,9 @@ std::atomic<int> threshold{static_cast<int>(Level::kWarn)};
 namespace {
 
 constexpr std::array<std::string_view, 6> kNames = {"trace", "debug", "info", "warn", "error", "off"};
-constexpr std::array<spdlog::level::level_enum, 6> kTheirs = {spdlog::level::trace, spdlog::level::debug, spdlog::level::info,
-                                                              spdlog::level::warn,  spdlog::level::err,   spdlog::level::off};
+constexpr std::array<spdlog::level::level_enum, 6> kTheirs = {spdlog::level::trace, spdlog::level::debug,
+                                                              spdlog::level::info,  spdlog::level::warn,
+                                                              spdlog::level::err,   spdlog::level::off};
 
 std::shared_ptr<spdlog::logger> logger_of(std::shared_ptr<spdlog::sinks::sink> sink) {
   auto logger = std::make_shared<spdlog::logger>("manta", std::move(sink));
@@ -72,7 +73,8 @@ void append_escaped(std::string& line, std::string_view text, bool quotes) {
 
 Status init(const Options& options) {
   try {
-    auto made = logger_of(std::make_shared<spdlog::sinks::rotating_file_sink_mt>(options.path, options.max_file_bytes, options.max_files));
+    auto made = logger_of(
+        std::make_shared<spdlog::sinks::rotating_file_sink_mt>(options.path, options.max_file_bytes, options.max_files));
     std::lock_guard lock(current().mutex);
     current().logger = std::move(made);
   } catch (const std::exception& error) {

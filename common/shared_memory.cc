@@ -40,8 +40,8 @@ Status check_sealed(const Fd& fd, size_t size_bytes) {
   struct stat info{};
   if (::fstat(fd.get(), &info) != 0) return system_error("fstat");
   if (static_cast<size_t>(info.st_size) != size_bytes) {
-    return Status(Code::kInvalid, "shared memory of " + std::to_string(info.st_size) + " bytes where " + std::to_string(size_bytes) +
-                                      " were expected");
+    return Status(Code::kInvalid, "shared memory of " + std::to_string(info.st_size) + " bytes where " +
+                                      std::to_string(size_bytes) + " were expected");
   }
   return {};
 }

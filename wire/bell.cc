@@ -31,7 +31,8 @@ void futex_wait(std::atomic<uint32_t>& word, uint32_t expected, int64_t timeout_
 }
 void futex_wake(std::atomic<uint32_t>& word) { ::syscall(SYS_futex, &word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0); }
 
-/// Orders what this thread stored before with what it loads after. ThreadSanitizer knows no fences, so there it is an exchange.
+/// Orders what this thread stored before with what it loads after. ThreadSanitizer knows no fences, so there it is an
+/// exchange.
 void full_fence([[maybe_unused]] std::atomic<uint32_t>& word) {
 #if defined(MANTA_THREAD_SANITIZER)
   word.fetch_add(0);
@@ -42,10 +43,10 @@ void full_fence([[maybe_unused]] std::atomic<uint32_t>& word) {
 
 }  // namespace
 
-// Why no ring is lost: a sleeper arms after drawing its ticket and looks at the rings after arming; a ringer publishes first and
-// then looks at the mark (a fence on each side). So either the ringer sees the mark and moves `rung` past the ticket, or the
-// sleeper sees the message. A ringer that clears the mark always moves `rung` after it, so no sleeper keeps a cleared mark and an
-// old ticket.
+// Why no ring is lost: a sleeper arms after drawing its ticket and looks at the rings after arming; a ringer publishes first
+// and then looks at the mark (a fence on each side). So either the ringer sees the mark and moves `rung` past the ticket, or
+// the sleeper sees the message. A ringer that clears the mark always moves `rung` after it, so no sleeper keeps a cleared
+// mark and an old ticket.
 struct Bell::Page {
   struct alignas(64) LineState {
     std::atomic<uint32_t> sleepers;

@@ -1,5 +1,5 @@
-// The bell's protocol (bell.cc) as a model, run through every interleaving of two sleepers and two ringers: nobody sleeps on while a
-// message lies there. Variants with one step moved show that the search finds a lost ring when there is one.
+// The bell's protocol (bell.cc) as a model, run through every interleaving of two sleepers and two ringers: nobody sleeps on
+// while a message lies there. Variants with one step moved show that the search finds a lost ring when there is one.
 #include <gtest/gtest.h>
 
 #include <array>

@@ -49,7 +49,8 @@ bool Ring::next(RingMessage& message) {
     uint64_t position = position_;
     position_ += bytes;
     if (kind != kFiller && state == static_cast<uint32_t>(SlotState::kQueued) &&
-        header->state.compare_exchange_strong(state, static_cast<uint32_t>(SlotState::kClaimed), std::memory_order_acq_rel)) {
+        header->state.compare_exchange_strong(state, static_cast<uint32_t>(SlotState::kClaimed),
+                                              std::memory_order_acq_rel)) {
       ++claimed_;
       message = {kind, {reinterpret_cast<const std::byte*>(header + 1), size_bytes}, position};
       return true;
@@ -65,7 +66,8 @@ bool Ring::next(RingMessage& message) {
 }
 
 Status Ring::broken() {
-  return Status(Code::kInvalid, "the shared ring holds nonsense at position " + std::to_string(position_) + ": its other side broke it");
+  return Status(Code::kInvalid,
+                "the shared ring holds nonsense at position " + std::to_string(position_) + ": its other side broke it");
 }
 
 bool Ring::take_back(uint64_t position) {
@@ -92,7 +94,8 @@ Result<std::unique_ptr<Channel>> Channel::open(const Fd& fd, Side side) {
   std::byte* data = base + sizeof(ChannelHeader);
   bool is_caller = side == Side::kCaller;
   channel->requests = Ring(&header->requests, data, kRingBytes, is_caller ? Ring::End::kProducer : Ring::End::kConsumer);
-  channel->replies = Ring(&header->replies, data + kRingBytes, kRingBytes, is_caller ? Ring::End::kConsumer : Ring::End::kProducer);
+  channel->replies =
+      Ring(&header->replies, data + kRingBytes, kRingBytes, is_caller ? Ring::End::kConsumer : Ring::End::kProducer);
   return channel;
 }
 

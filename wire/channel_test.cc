@@ -272,7 +272,8 @@ TEST(Ring, AScribblingConsumerOnlyStopsTheRing) {
   }
 }
 
-// Random bytes over the whole ring while it is in use: messages may be wrong, but nothing outside is touched and nothing hangs.
+// Random bytes over the whole ring while it is in use: messages may be wrong, but nothing outside is touched and nothing
+// hangs.
 TEST(Ring, RandomScribblingStaysInside) {
   unsigned seed = std::random_device{}();
   SCOPED_TRACE("seed " + std::to_string(seed));
@@ -299,7 +300,8 @@ TEST(Channel, OnlySealedFilesOfItsSizeAreOpened) {
   EXPECT_EQ(Bell::open(loose).status().code(), Code::kInvalid);
   Fd bell = Channel::create_file().value();
   EXPECT_EQ(Bell::open(bell).status().code(), Code::kInvalid);
-  EXPECT_EQ(Channel::open(Fd(::open("/dev/null", O_RDWR | O_CLOEXEC)), Channel::Side::kWorker).status().code(), Code::kInvalid);
+  EXPECT_EQ(Channel::open(Fd(::open("/dev/null", O_RDWR | O_CLOEXEC)), Channel::Side::kWorker).status().code(),
+            Code::kInvalid);
   Fd file = Channel::create_file().value();
   EXPECT_NE(::ftruncate(file.get(), 0), 0);
 }

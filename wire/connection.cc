@@ -172,7 +172,8 @@ Status Connection::State::read_once(size_t& bytes_read, bool& would_block) {
     return detail::malformed("descriptors were cut off: more than 8 came, or this process has no free descriptor");
   }
   bytes_read = static_cast<size_t>(got);
-  if (got == 0) return gone(inbox.empty() ? "it closed the connection" : "it closed the connection in the middle of a frame");
+  if (got == 0)
+    return gone(inbox.empty() ? "it closed the connection" : "it closed the connection in the middle of a frame");
   return {};
 }
 
@@ -231,7 +232,8 @@ Result<std::pair<Fd, Fd>> Connection::make_pair() {
 }
 
 Status Connection::send_frame(Type type, std::string_view body, const std::vector<int>& fds) {
-  if (body.size() > kMaxFrameBytes) return Status(Code::kInvalid, "a message of " + std::to_string(body.size()) + " bytes exceeds 16 MiB");
+  if (body.size() > kMaxFrameBytes)
+    return Status(Code::kInvalid, "a message of " + std::to_string(body.size()) + " bytes exceeds 16 MiB");
   if (fds.size() > kMaxDescriptors) return Status(Code::kInvalid, "a message with more than 8 descriptors");
   std::array<char, kFrameHeaderBytes> header{};
   write_header(header.data(), {type, static_cast<uint16_t>(fds.size()), static_cast<uint32_t>(body.size())});
@@ -249,7 +251,8 @@ Status Connection::send_frame(Type type, std::string_view body, const std::vecto
       if (sent == size) return {};
     }
     if (state_->outbox_bytes + size - sent > kMaxOutboxBytes) {
-      return Status(Code::kFull, "the peer reads too slowly: " + std::to_string(state_->outbox_bytes) + " bytes wait for it");
+      return Status(Code::kFull,
+                    "the peer reads too slowly: " + std::to_string(state_->outbox_bytes) + " bytes wait for it");
     }
     MANTA_RETURN_IF_ERROR(state_->enqueue({header.data(), header.size()}, body, sent, fds));
     if (was_empty) blocked = state_->blocked;

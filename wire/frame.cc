@@ -5,7 +5,8 @@
 namespace manta::wire {
 namespace {
 
-/// Walks msgpack bytes before they are parsed, so that no count is believed and nothing is allocated for bytes that are not there.
+/// Walks msgpack bytes before they are parsed, so that no count is believed and nothing is allocated for bytes that are not
+/// there.
 class Walker {
  public:
   explicit Walker(std::string_view bytes) : at_(bytes.data()), end_(bytes.data() + bytes.size()) {}

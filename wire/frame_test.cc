@@ -8,7 +8,8 @@ namespace manta::wire {
 namespace {
 
 LeaseGranted sample() {
-  return {.request = 7, .lease = 8, .worker = 9, .worker_pid = -1, .channel = 10, .new_channel = false, .devices = {1, 0, 3}};
+  return {
+      .request = 7, .lease = 8, .worker = 9, .worker_pid = -1, .channel = 10, .new_channel = false, .devices = {1, 0, 3}};
 }
 
 TEST(Frame, MessagesComeBackAsTheyWere) {
