@@ -130,6 +130,7 @@ std::string strip_overstrikes(std::string_view text) {
   for (const char c : text) {
     if (c != '\b') {
       out += c;
+      if (out.ends_with("\xc2\xa0")) out.replace(out.size() - 2, 2, " ");  // a no-break space is a space here
       continue;
     }
     while (!out.empty() && is_continuation(out.back())) out.pop_back();

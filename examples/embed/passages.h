@@ -17,7 +17,7 @@ struct Passage {
   std::string text{};     ///< Words with one space between them.
 };
 
-/// "letters with backspaces", as terminals printed bold and underlined, as plain letters. Bytes of UTF-8 sequences stay together.
+/// "letters with backspaces", as terminals printed bold and underlined, as plain letters, and no-break spaces as spaces.
 std::string strip_overstrikes(std::string_view text);
 
 /// The passages of a page as `mandoc -T utf8` prints it: a running head, sections flush left, subsections indented by three,
