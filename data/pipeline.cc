@@ -15,6 +15,10 @@ namespace {
 
 constexpr int kReaderRetries = 20;
 constexpr int kTaskRetries = 20;
+// The results of calls below this size are not in the object store but wait in this process, which is to stay small: they
+// count several times against the budgets.
+constexpr int64_t kSmallBlockBytes = 100 << 10;
+constexpr int64_t kWeightOfSmallBlocks = 4;
 constexpr auto kTimeToEnd = std::chrono::seconds(2);
 
 Time now() { return std::chrono::steady_clock::now(); }
@@ -267,7 +271,8 @@ std::vector<Effect> Pipeline::on_call(CallId id) {
   if (!meta.ok()) fail(meta.status(), call.op, call.op == 0 ? "" : "batch " + std::to_string(call.sequence));
   check_schema(call.op, meta->schema);
   blocks_.emplace(id, std::move(call.block));
-  return core_->step(CallDone{id, meta->rows_in, meta->rows, meta->bytes}, now());
+  const int64_t weight = meta->bytes < kSmallBlockBytes ? kWeightOfSmallBlocks : 1;
+  return core_->step(CallDone{id, meta->rows_in, meta->rows, meta->bytes * weight}, now());
 }
 
 /// Blocks of one operator are put together further on, and become files that are read as one.

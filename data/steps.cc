@@ -106,11 +106,13 @@ Result<Batch> concatenate(const std::vector<Batch>& batches) {
 }
 
 Batch assemble(const MapRequest& request) {
+  constexpr size_t kMostParts = 256;  // a process has so many pins and no more
   std::vector<Batch> parts;
   for (const SliceRef& slice : request.slices) {
     const Batch block = slice.block.get();
     const bool is_whole = slice.offset == 0 && slice.length == block->num_rows();
     parts.push_back(is_whole ? block : block->Slice(slice.offset, slice.length));
+    if (parts.size() >= kMostParts) parts = {value_or_throw(concatenate(parts))};
   }
   return value_or_throw(concatenate(parts));
 }

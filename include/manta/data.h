@@ -67,7 +67,8 @@ struct ExecutionOptions {
   bool progress = true;      ///< On standard error. The environment's MANTA_PROGRESS=0 turns it off too.
 };
 
-static_assert(std::is_trivially_destructible_v<ReadOptions> && std::is_trivially_destructible_v<MapOptions>, "see detail/interned.h");
+static_assert(std::is_trivially_destructible_v<ReadOptions> && std::is_trivially_destructible_v<MapOptions>,
+              "see detail/interned.h");
 
 namespace data {
 struct Node;

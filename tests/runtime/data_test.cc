@@ -159,6 +159,10 @@ int run_job(const std::string& name, const std::string& folder) {
                             .write_parquet(folder + "/out", {.file_bytes = 8 << 20})
                             .run();
     std::ofstream(folder + "/peak") << result.rows << " " << peak_memory_kib();
+  } else if (name == "small batches") {
+    const auto result =
+        manta::range(400'000).map_batches<&fatten>({.batch_size = 50}).with(kQuiet).write_parquet(folder + "/out").run();
+    std::ofstream(folder + "/peak") << result.rows << " " << peak_memory_kib();
   }
   return 0;
 }
@@ -357,18 +361,31 @@ TEST(Data, ABlockThatTheStoreCannotHoldIsSaidAndLeavesNothing) {
   EXPECT_EQ(folder.list(), (std::vector<std::string>{"errors", "in"}));
 }
 
+/// Rows that came out, and the most memory in KiB that their driver had.
+std::pair<int64_t, int64_t> rows_and_peak_of(const std::string& name, const std::string& store_bytes) {
+  const TestFolder folder;
+  const int job = start_job(name, folder.path(), {"MANTA_STORE_BYTES=" + store_bytes}, folder / "errors");
+  int status = 0;
+  EXPECT_EQ(::waitpid(job, &status, 0), job);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << text_of(folder / "errors");
+  std::istringstream peak(text_of(folder / "peak"));
+  std::pair<int64_t, int64_t> out;
+  peak >> out.first >> out.second;
+  std::printf("%s: peak of the driver %lld MiB\n", name.c_str(), static_cast<long long>(out.second >> 10));
+  return out;
+}
+
 /// A gigabyte through a store of 64 MiB.
 TEST(Data, MemoryIsBoundedByConfigurationNotByTheInput) {
-  const TestFolder folder;
-  const int job =
-      start_job("big input", folder.path(), {"MANTA_STORE_BYTES=" + std::to_string(64 << 20)}, folder / "errors");
-  int status = 0;
-  ASSERT_EQ(::waitpid(job, &status, 0), job);
-  ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << text_of(folder / "errors");
-  std::istringstream peak(text_of(folder / "peak"));
-  int64_t rows = 0, kib = 0;
-  peak >> rows >> kib;
+  const auto [rows, kib] = rows_and_peak_of("big input", std::to_string(64 << 20));
   EXPECT_EQ(rows, 333'334);
+  EXPECT_LT(kib, 150 << 10);
+}
+
+/// Results too small for the store wait in the driver.
+TEST(Data, SmallBatchesDoNotFillTheDriver) {
+  const auto [rows, kib] = rows_and_peak_of("small batches", std::to_string(int64_t{4} << 30));
+  EXPECT_EQ(rows, 400'000);
   EXPECT_LT(kib, 150 << 10);
 }
 
