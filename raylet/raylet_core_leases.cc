@@ -123,7 +123,7 @@ void RayletCore::assign_workers() {
     }
     Worker* worker = nullptr;
     if (!needed.contains(env))
-      worker = workers_.pick_idle(env, [&](const Worker& idle) {
+      worker = workers_.pick_idle(env, lease->claim.owner, [&](const Worker& idle) {
         return channels_.contains({lease->claim.owner, idle.process});
       });
     if (worker != nullptr) {

@@ -34,12 +34,29 @@ TEST(RayletCore, PrefersTheWorkerThatAlreadyHasAChannel) {
   world.start_all();
   world.request(kDriver, 1, 1);
   const auto first = *world.grant_of(kDriver, 1);
-  world.say(kDriver, wire::ReturnLease{first.lease});
   world.now_us += 10;
+  world.say(kDriver, wire::ReturnLease{first.lease});
   const ProcessId other{first.worker == 100 ? 101u : 100u};
-  world.request(other, 1, 1);  // a worker asks: it must not be given itself a stranger's warm channel first
+  world.now_us += 10;
+  world.request(other, 1, 1);
+  const auto taken = *world.grant_of(other, 1);
+  EXPECT_NE(taken.worker, other.value);  // nobody is given itself
+  world.now_us += 10;
+  world.say(other, wire::ReturnLease{taken.lease});
   world.request(kDriver, 2, 1);
-  EXPECT_FALSE(world.grant_of(kDriver, 2)->new_channel && world.grant_of(other, 1)->worker != first.worker);
+  EXPECT_EQ(world.grant_of(kDriver, 2)->worker, first.worker);
+  EXPECT_FALSE(world.grant_of(kDriver, 2)->new_channel);
+}
+
+TEST(RayletCore, AnIdleWorkerThatAsksGetsAnother) {
+  FakeWorld world(1);
+  world.start_all();
+  const ProcessId only = world.process_of.begin()->second;
+  world.request(only, 1, 1);
+  EXPECT_FALSE(world.grant_of(only, 1));
+  world.start_all();
+  ASSERT_TRUE(world.grant_of(only, 1));
+  EXPECT_NE(world.grant_of(only, 1)->worker, only.value);
 }
 
 // Reached only through FIFO: of one owner and class the oldest request is served first.
@@ -65,6 +82,7 @@ TEST(RayletCore, AnOwnerWithNothingGoesFirstAndAnotherGivesBack) {
   const auto reclaims = world.sent<wire::ReclaimLease>(kDriver);
   ASSERT_THAT(reclaims, SizeIs(1));  // one is enough
   world.say(kDriver, wire::ReturnLease{reclaims[0].lease});
+  world.start_all();  // the worker that came free is the asker itself
   EXPECT_TRUE(world.grant_of(other, 1));  // before the driver's older requests
   EXPECT_THAT(world.grants, SizeIs(3));
 }

@@ -37,11 +37,12 @@ void WorkerPool::set_process(Worker& worker, ProcessId process) {
   by_process_[process] = worker.token;
 }
 
-Worker* WorkerPool::pick_idle(const Environment& env, const std::function<bool(const Worker&)>& is_preferred) {
+Worker* WorkerPool::pick_idle(const Environment& env, ProcessId owner,
+                              const std::function<bool(const Worker&)>& is_preferred) {
   Worker* best = nullptr;
   bool best_is_preferred = false;
   for (auto& [token, worker] : workers_) {
-    if (worker.state != WorkerState::kIdle || worker.dedicated_to || worker.env != env) continue;
+    if (worker.state != WorkerState::kIdle || worker.dedicated_to || worker.process == owner || worker.env != env) continue;
     const bool preferred = is_preferred(worker);
     if (best != nullptr && std::pair(preferred, worker.since_us) <= std::pair(best_is_preferred, best->since_us)) continue;
     best = &worker;

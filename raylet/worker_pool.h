@@ -51,8 +51,10 @@ class WorkerPool {
   [[nodiscard]] Worker* find(ProcessId process);
   void set_process(Worker& worker, ProcessId process);
 
-  /// The idle worker for this environment: one of `preferred` if any is idle, else the one that was busy last (warmest).
-  [[nodiscard]] Worker* pick_idle(const Environment& env, const std::function<bool(const Worker&)>& is_preferred);
+  /// The idle worker for this environment, never `owner` itself (it would call itself): one that `is_preferred` if any is
+  /// idle, else the one that was busy last (warmest).
+  [[nodiscard]] Worker* pick_idle(const Environment& env, ProcessId owner,
+                                  const std::function<bool(const Worker&)>& is_preferred);
 
   /// Starting workers that any lease of this environment may take.
   [[nodiscard]] int starting(const Environment& env) const;
