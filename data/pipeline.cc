@@ -292,9 +292,10 @@ void Pipeline::check_schema(size_t op, const std::string& schema) {
 void Pipeline::fail(const Status& status, size_t op, const std::string& detail) const {
   Status out = status.with_context(detail.empty() ? label(op) : label(op) + ", " + detail);
   if (out.code() == Code::kFull && !is_sink(op)) {
-    out = Status(out.code(), out.message() + "; set MANTA_STORE_BYTES higher (now " +
-                                 human_bytes(static_cast<int64_t>(node_info().store_capacity_bytes)) +
-                                 "), or make blocks smaller (block_bytes, batch_size)");
+    const bool is_said = out.message().find("MANTA_STORE_BYTES") != std::string::npos;
+    const std::string store = human_bytes(static_cast<int64_t>(node_info().store_capacity_bytes));
+    const std::string advice = is_said ? "; or make" : "; set MANTA_STORE_BYTES higher (now " + store + "), or make";
+    out = Status(out.code(), out.message() + advice + " blocks smaller (block_bytes, batch_size)");
   }
   throw Error(out);
 }

@@ -72,11 +72,15 @@ std::string progress_text(const ProgressState& state, double rows_per_second) {
 }
 
 std::string progress_bar(const ProgressState& state, double rows_per_second, int columns) {
-  constexpr int kBarCells = 20;
-  const auto full = static_cast<int>(share_of(state) * kBarCells);
-  std::string out = "[";
-  for (int i = 0; i < kBarCells; ++i) out += i < full ? '#' : '.';
-  out.append("] ").append(progress_text(state, rows_per_second));
+  constexpr int kMostCells = 20, kLeastCells = 5, kFrame = 3;
+  const std::string text = progress_text(state, rows_per_second);
+  const int cells = std::min(kMostCells, columns - 1 - static_cast<int>(text.size()) - kFrame);
+  std::string out;
+  if (cells >= kLeastCells) {
+    const auto full = static_cast<size_t>(share_of(state) * cells);
+    out.append("[").append(full, '#').append(static_cast<size_t>(cells) - full, '.').append("] ");
+  }
+  out += text;
   if (static_cast<int>(out.size()) > columns - 1) out.resize(static_cast<size_t>(std::max(1, columns - 1)));
   return out;
 }
@@ -114,9 +118,10 @@ void Progress::print(bool is_last) {
   const double rows_per_second = rate();
   if (is_terminal_) {
     write_out("\r\x1b[K" + progress_bar(state_, rows_per_second, terminal_columns()) + (is_last ? "\n" : ""));
-  } else if (!is_last || has_printed_) {
+  } else if (!is_last || state_.rows_done > printed_rows_) {
     write_out(progress_text(state_, rows_per_second) + "\n");
   }
+  printed_rows_ = state_.rows_done;
   has_printed_ = true;
 }
 

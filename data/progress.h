@@ -22,7 +22,7 @@ struct ProgressState {
 
 /// "embed: 1,234 of 5,000 rows (25%), 310 rows/s, 12 s left, 2 actors".
 std::string progress_text(const ProgressState& state, double rows_per_second);
-/// The same with a bar in front, cut to `columns`.
+/// The same with a bar in front as far as there is room, cut to `columns`.
 std::string progress_bar(const ProgressState& state, double rows_per_second, int columns);
 
 /// Thread safety: `set` from the pipeline's thread; a thread of its own prints.
@@ -45,6 +45,7 @@ class Progress {
   std::condition_variable stop_;
   bool stopped_ = false;
   bool has_printed_ = false;
+  int64_t printed_rows_ = 0;
   ProgressState state_;
   std::deque<std::pair<std::chrono::steady_clock::time_point, int64_t>> samples_;  // of the last seconds
   std::thread thread_;
