@@ -192,6 +192,7 @@ void NodeRuntime::argument_ready(Call& call) {
 }
 
 void NodeRuntime::dispatch(Call& call) {
+  if (!down_.ok()) return fail_call(call, down_);
   if (call.actor != nullptr) return actors_.argument_ready(call);
   tasks_.enqueue(call, std::chrono::steady_clock::now());
 }

@@ -113,6 +113,11 @@ NodeRuntime::~NodeRuntime() {
   if (store_) store_->disconnected(Status(Code::kUnavailable, "this process has left its node"));
 }
 
+bool NodeRuntime::is_needed() {
+  const Guard guard(lock_);
+  return live_calls_ > 0 || objects_.is_needed();
+}
+
 void NodeRuntime::say_goodbye(int exit_code) {
   leaving_ = true;
   (void)connection_->send(wire::Goodbye{exit_code});

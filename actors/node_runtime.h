@@ -105,6 +105,8 @@ class NodeRuntime final : public Runtime {
   std::vector<ObjectId> keep(Uncovered& uncovered);
   void sent_in_result(const ObjectId& id, ProcessId receiver);
   void set_devices(std::vector<int> devices);
+  /// Whether ending this process would lose something: objects that others hold, calls in flight.
+  [[nodiscard]] bool is_needed();
   /// Ends the session in good order: what was sent is on its way.
   void say_goodbye(int exit_code);
   /// Waits until the raylet's socket is at its end and all it said was handled.

@@ -222,6 +222,12 @@ void ObjectTable::on_process_died(ProcessId process, const Status& cause) {
   }
 }
 
+bool ObjectTable::is_needed() const {
+  return std::any_of(exported_.begin(), exported_.end(), [this](const auto& each) {
+    return !is_borrowed(*each.second) && each.second->extras && !each.second->extras->borrowers.empty();
+  });
+}
+
 // ---------------------------------------------------------------------------------------------------- the end
 
 void ObjectTable::free_if_unused(ObjectEntry& entry) {

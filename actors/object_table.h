@@ -73,6 +73,8 @@ class ObjectTable {
   /// The last handle here is gone: gives tokens back, or frees an owned object that nobody else holds.
   void forget(detail::ObjectEntry* entry);
 
+  /// Whether another process holds a reference to something this one owns.
+  [[nodiscard]] bool is_needed() const;
   [[nodiscard]] size_t exported_count() const { return exported_.size(); }
 
  private:

@@ -259,10 +259,8 @@ void Worker::execute(Job& job) {
 
 void Worker::save_state() {
   if (actor_->hooks.save == nullptr) return;
-  Encoder out;
   const std::lock_guard lock(actor_->state_mutex);
-  actor_->hooks.save(actor_->instance.get(), out);
-  std::string state = out.to_blob();
+  std::string state = actor_->hooks.save(actor_->instance.get());
   if (state == actor_->last_state) return;
   // In the kernel's hands before the reply leaves: the raylet reads it also when this process dies now.
   (void)runtime_->send(wire::SaveActorState{actor_->start.actor, actor_->start.incarnation, state});
@@ -492,7 +490,11 @@ void Worker::on_cancel(ProcessId caller, uint64_t cookie) {
   runtime_->bell().ring(wire::Bell::Line::kReplies);
 }
 
-void Worker::on_goodbye() { ::_exit(0); }
+// Asked to go for want of work. What it owns and others still hold would be lost with it: then it says that it stays.
+void Worker::on_goodbye() {
+  if (!runtime_->is_needed()) ::_exit(0);
+  (void)runtime_->send(wire::Goodbye{1});
+}
 void Worker::on_disconnected() { ::_exit(1); }
 
 Worker::Worker() = default;

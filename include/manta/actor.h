@@ -24,7 +24,12 @@ InstanceHooks hooks_of() {
   InstanceHooks hooks;
   if constexpr (Saves<C>) {
     using State = std::remove_cvref_t<decltype(std::declval<const C&>().save())>;
-    hooks.save = [](const void* instance, Encoder& out) { Codec<State>::encode(out, static_cast<const C*>(instance)->save()); };
+    hooks.save = [](const void* instance) {
+      const State state = static_cast<const C*>(instance)->save();
+      Encoder out;
+      Codec<State>::encode(out, state);
+      return out.to_blob();
+    };
     hooks.restore = [](void* instance, Decoder& in) {
       State state = Codec<State>::decode(in);
       throw_if_error(in.status());

@@ -138,7 +138,7 @@ TEST(Errors, ADeathSaysByWhat) {
 
 TEST(Retries, FollowADeath) {
   EXPECT_EQ(manta::remote<&dies_until>(fresh_path("deaths"), 3, SIGKILL).get(), 3);
-  EXPECT_EQ(manta::remote<&dies_until>(fresh_path("segv"), 2, SIGSEGV).get(), 2);
+  EXPECT_EQ(manta::remote<&dies_until>(fresh_path("abort"), 2, SIGABRT).get(), 2);
 }
 
 TEST(Retries, FollowListedErrorsOnly) {

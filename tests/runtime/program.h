@@ -131,7 +131,7 @@ struct Counter {
   int get() const { return n; }
   int pid() const { return ::getpid(); }
   void fail(const std::string& what) { throw MyError(what); }
-  void crash() { ::raise(SIGSEGV); }
+  void crash() { ::raise(SIGABRT); }
   int nap(int ms) const { return program::nap(ms); }
   manta::Generator<int> numbers(int count) {
     for (int i = 0; i < count; ++i) co_yield n + i;

@@ -100,7 +100,7 @@ class Invocation {
 
 /// How to save and restore an actor, when its class has save() and restore().
 struct InstanceHooks {
-  void (*save)(const void* instance, Encoder& out) = nullptr;
+  std::string (*save)(const void* instance) = nullptr;  ///< The state as a blob.
   void (*restore)(void* instance, Decoder& in) = nullptr;
 };
 
