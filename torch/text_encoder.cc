@@ -52,9 +52,10 @@ namespace {
 /// The length texts are cut to, which the options may have made another.
 Result<size_t> max_length_of(const models::ModelFolder& read, const std::string& folder, const TextEncoderOptions& options) {
   if (options.max_length == 0) return read.max_length;
-  if (options.max_length <= read.tokenizer.min_length() || options.max_length > static_cast<size_t>(read.config.positions))
+  const size_t least = read.tokenizer.min_length() + 1, most = static_cast<size_t>(read.config.positions);
+  if (options.max_length < least || options.max_length > most)
     return Status(Code::kInvalid, folder + ": max_length is " + std::to_string(options.max_length) + ", the model takes from " +
-                                      std::to_string(read.tokenizer.min_length() + 1) + " to " + std::to_string(read.config.positions));
+                                      std::to_string(least) + " to " + std::to_string(most));
   return options.max_length;
 }
 

@@ -22,7 +22,7 @@ Ids encode(const WordPiece& pieces, std::string_view text, size_t max_length = 0
   return ids;
 }
 
-// 0 [UNK]  1 [CLS]  2 [SEP]  3 un  4 ##aff  5 ##able  6 a  7 ##f  8 !  9 é  10 日  11 new york  12 ##é  13 é with a caron
+// 0 [UNK]  1 [CLS]  2 [SEP]  3 un  4 ##aff  5 ##able  6 a  7 ##f  8 !  9 é  10 日  11 new york  12 ##é
 WordPiece small(WordPieceRules rules = {}) {
   rules.prefix_ids = {1};
   rules.suffix_ids = {2};

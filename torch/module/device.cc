@@ -14,17 +14,21 @@
 namespace manta::models {
 namespace {
 
-/// Loads the CUDA half of LibTorch, which registers itself with the half that is there.
+/// Loads the CUDA half of LibTorch, which registers itself with the half that is there. The registry is read once, by the
+/// first who asks for CUDA in any way: nothing here may ask before the library is loaded.
 Status load_cuda() {
   static std::mutex mutex;
+  static bool loaded = false;
   const std::lock_guard lock(mutex);
-  if (at::globalContext().hasCUDA()) return {};
-  Dl_info about{};
-  if (::dladdr(reinterpret_cast<const void*>(static_cast<void (*)(int)>(&at::set_num_threads)), &about) == 0)
-    return {Code::kInternal, "cannot tell where LibTorch lies"};
-  const auto library = std::filesystem::path(about.dli_fname).parent_path() / "libtorch_cuda.so";
-  if (::dlopen(library.c_str(), RTLD_NOW | RTLD_GLOBAL) == nullptr)
-    return {Code::kUnavailable, std::string("CUDA cannot be used: ") + ::dlerror()};
+  if (!loaded) {
+    Dl_info about{};
+    if (::dladdr(reinterpret_cast<const void*>(static_cast<void (*)(int)>(&at::set_num_threads)), &about) == 0)
+      return {Code::kInternal, "cannot tell where LibTorch lies"};
+    const auto library = std::filesystem::path(about.dli_fname).parent_path() / "libtorch_cuda.so";
+    if (::dlopen(library.c_str(), RTLD_NOW | RTLD_GLOBAL) == nullptr)
+      return {Code::kUnavailable, std::string("CUDA cannot be used: ") + ::dlerror()};
+    loaded = true;
+  }
   if (!at::globalContext().hasCUDA()) return {Code::kUnavailable, "CUDA cannot be used: LibTorch sees no working GPU"};
   return {};
 }
