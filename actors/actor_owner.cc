@@ -21,7 +21,8 @@ ActorClient& ActorOwner::client_for(const ActorId& id) {
   return *made;
 }
 
-ActorClient& ActorOwner::create(const ActorId& id, wire::CreateActor creation, std::vector<detail::Argument> arguments, int unresolved) {
+ActorClient& ActorOwner::create(const ActorId& id, wire::CreateActor creation, std::vector<detail::Argument> arguments,
+                                int unresolved) {
   auto& made = actors_[id] = std::make_unique<ActorClient>();
   made->id = id;
   made->is_mine = true;
@@ -34,7 +35,8 @@ ActorClient& ActorOwner::create(const ActorId& id, wire::CreateActor creation, s
 
 void ActorOwner::creation_argument_ready(ActorClient& actor, const Status& status) {
   --actor.unresolved;
-  if (!status.ok() && actor.phase != ActorPhase::kDead) become_dead(actor, status.with_context("an argument of the actor's constructor"));
+  if (!status.ok() && actor.phase != ActorPhase::kDead)
+    become_dead(actor, status.with_context("an argument of the actor's constructor"));
   if (actor.unresolved > 0 || actor.phase == ActorPhase::kDead) return;
   actor.creation.arguments = io_.encode_arguments(actor);
   io_.create(actor.creation);

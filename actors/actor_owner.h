@@ -3,12 +3,12 @@
 //   kPending --ActorUpdate(alive)--> kAlive --process died--> kRestarting --ActorUpdate(alive)--> kAlive
 //                                       \------------------------------------------------------> kDead (final)
 //
-// Calls of this process to one actor are sent in the order they were made; a call whose Ref arguments are not ready holds up those
-// behind it. When the actor's process dies, calls it had not begun are sent again; those it had begun are sent again while
-// max_task_retries allows, in the old order and before later ones, and fail with kDied otherwise.
+// Calls of this process to one actor are sent in the order they were made; a call whose Ref arguments are not ready holds up
+// those behind it. When the actor's process dies, calls it had not begun are sent again; those it had begun are sent again
+// while max_task_retries allows, in the old order and before later ones, and fail with kDied otherwise.
 //
-// Invariants: a call is queued or sent, never both; an update of an older incarnation changes nothing; after kDead nothing is sent.
-// Under the runtime's lock; nothing blocks.
+// Invariants: a call is queued or sent, never both; an update of an older incarnation changes nothing; after kDead nothing
+// is sent. Under the runtime's lock; nothing blocks.
 #pragma once
 
 #include "actors/call.h"
@@ -29,9 +29,9 @@ struct ActorClient {
   std::deque<Call*> queued;  ///< In order; includes those that wait for arguments.
   std::deque<Call*> sent;    ///< In order.
   int max_task_retries = 0;
-  bool drain_asked = false;  ///< The last handle is gone: end it when nothing is queued any more.
-  bool is_mine = false;      ///< This process made it: its last reference decides its end.
-  wire::CreateActor creation;         ///< Sent once the constructor's arguments are ready.
+  bool drain_asked = false;                 ///< The last handle is gone: end it when nothing is queued any more.
+  bool is_mine = false;                     ///< This process made it: its last reference decides its end.
+  wire::CreateActor creation;               ///< Sent once the constructor's arguments are ready.
   std::vector<detail::Argument> arguments;  ///< Of the constructor; held for restarts.
   int unresolved = 0;
 };
@@ -53,7 +53,8 @@ class ActorOwner {
   ActorClient* find(const ActorId& id);
 
   /// A new actor of this process: created once `unresolved` arguments are ready.
-  ActorClient& create(const ActorId& id, wire::CreateActor creation, std::vector<detail::Argument> arguments, int unresolved);
+  ActorClient& create(const ActorId& id, wire::CreateActor creation, std::vector<detail::Argument> arguments,
+                      int unresolved);
   void creation_argument_ready(ActorClient& actor, const Status& status);
 
   void enqueue(Call& call);

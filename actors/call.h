@@ -24,7 +24,7 @@ struct ActorClient;
 struct CallPolicy {
   std::string name;  ///< Empty: the function's own.
   std::string group;
-  int retries = 0;   ///< -1 without limit.
+  int retries = 0;  ///< -1 without limit.
   std::vector<std::string> retry_on;
   std::chrono::milliseconds timeout{0};
   int stream_buffer = 16;
@@ -35,7 +35,7 @@ struct StreamState {
   std::deque<detail::Handle> items;  ///< Not read yet; bounded by stream_buffer.
   uint64_t read = 0;                 ///< Items the consumer has taken.
   uint64_t arrived = 0;
-  int slot = -1;                     ///< Of the channel's progress counters.
+  int slot = -1;  ///< Of the channel's progress counters.
   bool closed = false;
 };
 
@@ -53,9 +53,9 @@ struct Call {
   int retries_left = 0;
   uint32_t attempt = 0;
   uint64_t first_sequence = 0;
-  detail::Handle result;                       ///< Result 0; of a stream, its end.
-  std::vector<detail::Handle> more_results;    ///< Results 1...
-  detail::Handle stored_arguments;             ///< When they were too many for one message.
+  detail::Handle result;                     ///< Result 0; of a stream, its end.
+  std::vector<detail::Handle> more_results;  ///< Results 1...
+  detail::Handle stored_arguments;           ///< When they were too many for one message.
   std::unique_ptr<StreamState> stream;
   // Where it is queued or sent:
   struct TaskClass* task_class = nullptr;

@@ -39,10 +39,10 @@ struct CallHeader {
   uint64_t first_sequence = 0;  ///< Of the caller's object ids: result i is {caller, first_sequence + i}.
   uint32_t template_id = 0;
   uint32_t argument_count = 0;
-  int32_t returns = 1;          ///< -1: a stream.
+  int32_t returns = 1;  ///< -1: a stream.
   uint32_t stream_slot = 0;
   uint32_t stream_buffer = 0;
-  uint32_t incarnation = 0;     ///< Of the actor; 0 for tasks.
+  uint32_t incarnation = 0;  ///< Of the actor; 0 for tasks.
   uint32_t attempt = 0;
   uint32_t arguments_stored = 0;  ///< 1: a location of the arguments part follows instead.
 };

@@ -30,8 +30,8 @@ T load(const std::byte* in) {
 Buffer Buffer::copy_of(std::span<const std::byte> bytes) {
   if (bytes.empty()) return {};
   // Aligned like the shared memory, so that an Array sees no difference.
-  std::shared_ptr<std::byte> copy(static_cast<std::byte*>(::operator new(bytes.size(), std::align_val_t{kBufferAlignment})),
-                                  [](std::byte* p) { ::operator delete(p, std::align_val_t{kBufferAlignment}); });
+  std::shared_ptr<std::byte> copy(static_cast<std::byte*>(::operator new (bytes.size(), std::align_val_t{kBufferAlignment})),
+                                  [](std::byte* p) { ::operator delete (p, std::align_val_t{kBufferAlignment}); });
   std::memcpy(copy.get(), bytes.data(), bytes.size());
   return Buffer({copy.get(), bytes.size()}, copy);
 }
@@ -154,7 +154,8 @@ void Encoder::clear() {
 
 // ---------------------------------------------------------------------------------------------------- Decoder
 
-Decoder::Decoder(std::span<const std::byte> blob, std::shared_ptr<const void> owner) : blob_(blob), owner_(std::move(owner)) {
+Decoder::Decoder(std::span<const std::byte> blob, std::shared_ptr<const void> owner)
+    : blob_(blob), owner_(std::move(owner)) {
   if (blob.size() < kPrefixBytes) {
     fail("a value is shorter than its header");
     return;
@@ -196,7 +197,8 @@ T Decoder::big_endian() {
   const std::byte* bytes = take(sizeof(T));
   if (bytes == nullptr) return 0;
   T value = 0;
-  for (size_t i = 0; i < sizeof(T); ++i) value = static_cast<T>((static_cast<uint64_t>(value) << 8) | static_cast<uint8_t>(bytes[i]));
+  for (size_t i = 0; i < sizeof(T); ++i)
+    value = static_cast<T>((static_cast<uint64_t>(value) << 8) | static_cast<uint8_t>(bytes[i]));
   return value;
 }
 

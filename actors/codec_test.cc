@@ -50,7 +50,8 @@ T round_trip(const T& value) {
 }
 
 TEST(Codec, NumbersKeepTheirValueAtEveryWidth) {
-  for (int64_t value : {INT64_MIN, -70'000L, -129L, -128L, -33L, -32L, -1L, 0L, 127L, 128L, 255L, 256L, 65'536L, 1L << 32, INT64_MAX}) {
+  for (int64_t value :
+       {INT64_MIN, -70'000L, -129L, -128L, -33L, -32L, -1L, 0L, 127L, 128L, 255L, 256L, 65'536L, 1L << 32, INT64_MAX}) {
     EXPECT_EQ(round_trip<int64_t>(value), value);
   }
   EXPECT_EQ(round_trip<uint64_t>(UINT64_MAX), UINT64_MAX);
@@ -116,7 +117,8 @@ TEST(Codec, AnyBytesDecodeToAValueOrAStatusNeverMore) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     std::mt19937 random(seed);
     std::string bad = good.substr(0, seed % 3 == 0 ? random() % (good.size() + 1) : good.size());
-    for (uint32_t flips = random() % 4; flips > 0 && !bad.empty(); --flips) bad[random() % bad.size()] = static_cast<char>(random());
+    for (uint32_t flips = random() % 4; flips > 0 && !bad.empty(); --flips)
+      bad[random() % bad.size()] = static_cast<char>(random());
     // An exact-size heap copy lets a sanitizer see any over-read.
     const std::vector<char> exact(bad.begin(), bad.end());
     Decoder in(std::as_bytes(std::span(exact)));

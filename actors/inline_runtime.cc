@@ -20,7 +20,9 @@ class InlineRuntime::Call final : public detail::Invocation {
       : runtime_(runtime), made_(made), returns_(returns), out_(out) {}
   virtual ~Call() = default;
 
-  void set_instance(std::shared_ptr<void> instance, const detail::InstanceHooks&) override { made_->object = std::move(instance); }
+  void set_instance(std::shared_ptr<void> instance, const detail::InstanceHooks&) override {
+    made_->object = std::move(instance);
+  }
   [[nodiscard]] size_t argument_count() const override { return values.size(); }
   [[nodiscard]] const detail::Value& argument(size_t index) const override { return values[index]; }
   void emit(size_t index, const Encoder& value) override {
@@ -95,14 +97,14 @@ void InlineRuntime::run(const detail::Function& function, const std::string& nam
   }
 }
 
-void InlineRuntime::submit_task(const detail::Function& function, const TaskOptions* options, std::vector<Argument>&& arguments,
-                                int returns, Handle* out) {
+void InlineRuntime::submit_task(const detail::Function& function, const TaskOptions* options,
+                                std::vector<Argument>&& arguments, int returns, Handle* out) {
   const std::string name = options != nullptr && !options->name.empty() ? options->name.value() : function_name(function);
   run(function, "task " + name, nullptr, nullptr, std::move(arguments), returns, out);
 }
 
-detail::ActorHandle InlineRuntime::create_actor(const detail::Function& constructor, const char* class_key, const ActorOptions& options,
-                                                std::vector<Argument>&& arguments) {
+detail::ActorHandle InlineRuntime::create_actor(const detail::Function& constructor, const char* class_key,
+                                                const ActorOptions& options, std::vector<Argument>&& arguments) {
   if (!options.name.empty()) {
     const std::lock_guard lock(mutex_);
     for (const auto& [id, instance] : actors_) {
@@ -121,18 +123,21 @@ detail::ActorHandle InlineRuntime::create_actor(const detail::Function& construc
   instance->detached = options.detached;
   if (!options.name.empty()) instance->name = options.name_space + "/" + options.name;
   instance->record = record;
-  run(constructor, "constructor of " + function_name(constructor), nullptr, instance.get(), std::move(arguments), 0, nullptr);
+  run(constructor, "constructor of " + function_name(constructor), nullptr, instance.get(), std::move(arguments), 0,
+      nullptr);
   const std::lock_guard lock(mutex_);
   actors_[record->id] = std::move(instance);
   return detail::ActorHandle(std::move(record));
 }
 
-detail::ActorHandle InlineRuntime::find_actor(const std::string& name, const std::string& name_space, const char* class_key) {
+detail::ActorHandle InlineRuntime::find_actor(const std::string& name, const std::string& name_space,
+                                              const char* class_key) {
   const std::lock_guard lock(mutex_);
   for (const auto& [id, instance] : actors_) {
     if (instance->name != name_space + "/" + name) continue;
     if (instance->class_key != class_key) {
-      throw Error(Status(Code::kInvalid, "the actor named " + name + " is a " + detail::type_name(instance->class_key.c_str())));
+      throw Error(
+          Status(Code::kInvalid, "the actor named " + name + " is a " + detail::type_name(instance->class_key.c_str())));
     }
     if (auto living = instance->record.lock()) return detail::ActorHandle(std::move(living));
     auto record = std::make_shared<detail::ActorRecord>();
@@ -151,7 +156,8 @@ void InlineRuntime::submit_call(const detail::ActorHandle& actor, const detail::
     if (const auto at = actors_.find(actor.id()); at != actors_.end()) instance = at->second;
   }
   Status error = instance ? instance->error : Status(Code::kDied, "the actor is gone: it was killed");
-  if (error.ok()) return run(method, "call " + function_name(method), instance->object.get(), nullptr, std::move(arguments), returns, out);
+  if (error.ok())
+    return run(method, "call " + function_name(method), instance->object.get(), nullptr, std::move(arguments), returns, out);
   for (int i = 0; i < (returns < 0 ? 1 : returns); ++i) out[i] = failed(error);
 }
 
@@ -248,7 +254,8 @@ void InlineRuntime::forget(ObjectEntry* entry) noexcept {
 
 Result<detail::Value> InlineRuntime::await_value(const Handle& handle, detail::Deadline) {
   const ObjectEntry& entry = *handle.get();
-  if (!entry.is_ready()) return Status(Code::kInvalid, "inline mode: this value is waited for before the call that makes it has ended");
+  if (!entry.is_ready())
+    return Status(Code::kInvalid, "inline mode: this value is waited for before the call that makes it has ended");
   if (entry.state == ObjectState::kFailed) return entry.error;
   return detail::Value{std::as_bytes(std::span(entry.blob)), nullptr};
 }

@@ -1,5 +1,5 @@
-// MANTA_MODE=inline: every call runs to its end inside the call, in this thread. For a debugger and for quick tests; nothing is
-// spawned, values still go through the codec, so what cannot travel shows here too.
+// MANTA_MODE=inline: every call runs to its end inside the call, in this thread. For a debugger and for quick tests; nothing
+// is spawned, values still go through the codec, so what cannot travel shows here too.
 //
 // Threads: one lock over the tables; user code runs outside it. Options of placement, retries and timeouts have no effect.
 #pragma once
@@ -19,8 +19,8 @@ class InlineRuntime final : public Runtime {
   InlineRuntime();
   ~InlineRuntime() override;
 
-  void submit_task(const detail::Function& function, const TaskOptions* options, std::vector<detail::Argument>&& arguments, int returns,
-                   detail::Handle* out) override;
+  void submit_task(const detail::Function& function, const TaskOptions* options, std::vector<detail::Argument>&& arguments,
+                   int returns, detail::Handle* out) override;
   detail::ActorHandle create_actor(const detail::Function& constructor, const char* class_key, const ActorOptions& options,
                                    std::vector<detail::Argument>&& arguments) override;
   detail::ActorHandle find_actor(const std::string& name, const std::string& name_space, const char* class_key) override;
@@ -45,7 +45,8 @@ class InlineRuntime final : public Runtime {
   void idle_until(const std::function<bool()>& done) override;
   void on_ready(const detail::Handle& handle, void (*ready)(void*), void* context) override;
   Status cancel(const detail::Handle& handle, bool force) override;
-  detail::Handle next_stream_item(const detail::Handle& stream, uint64_t index, detail::Deadline deadline, Status& status) override;
+  detail::Handle next_stream_item(const detail::Handle& stream, uint64_t index, detail::Deadline deadline,
+                                  Status& status) override;
   void close_stream(const detail::Handle& stream) override;
   [[nodiscard]] bool is_cancelled() const noexcept override { return false; }
 

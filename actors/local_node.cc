@@ -70,14 +70,17 @@ Result<std::string> make_session_dir() {
   }
   std::error_code error;
   fs::create_directories(base, error);
-  struct stat info{};
+  struct stat info {};
   if (error || ::stat(base.c_str(), &info) != 0) {
-    return Status(Code::kIo, "cannot make the session folder " + base + ": " + (error ? error.message() : std::strerror(errno)));
+    return Status(Code::kIo,
+                  "cannot make the session folder " + base + ": " + (error ? error.message() : std::strerror(errno)));
   }
-  if (info.st_uid != ::getuid()) return Status(Code::kIo, "the session folder " + base + " belongs to another user; set MANTA_SESSION_DIR");
+  if (info.st_uid != ::getuid())
+    return Status(Code::kIo, "the session folder " + base + " belongs to another user; set MANTA_SESSION_DIR");
   ::chmod(base.c_str(), 0700);
   std::string path = base + "/session-XXXXXX";
-  if (::mkdtemp(path.data()) == nullptr) return Status(Code::kIo, "cannot make a session folder in " + base + ": " + std::strerror(errno));
+  if (::mkdtemp(path.data()) == nullptr)
+    return Status(Code::kIo, "cannot make a session folder in " + base + ": " + std::strerror(errno));
   return path;
 }
 
@@ -117,9 +120,10 @@ std::string build_id() {
       },
       &id);
   if (!id.empty()) return id;
-  struct stat info{};
+  struct stat info {};
   if (::stat("/proc/self/exe", &info) != 0) return "unknown";
-  return std::to_string(info.st_size) + "-" + std::to_string(info.st_mtim.tv_sec) + "-" + std::to_string(info.st_mtim.tv_nsec);
+  return std::to_string(info.st_size) + "-" + std::to_string(info.st_mtim.tv_sec) + "-" +
+         std::to_string(info.st_mtim.tv_nsec);
 }
 
 Result<LocalNode> start_local_node(const char* daemon_hint) {
@@ -128,7 +132,8 @@ Result<LocalNode> start_local_node(const char* daemon_hint) {
   LocalNode node;
   MANTA_ASSIGN_OR_RETURN(node.session_dir, make_session_dir());
   constexpr int kDriverFd = 3;
-  std::vector<std::string> words = {mantad, "--local", "--driver-fd", std::to_string(kDriverFd), "--session-dir", node.session_dir};
+  std::vector<std::string> words = {mantad,          "--local",       "--driver-fd", std::to_string(kDriverFd),
+                                    "--session-dir", node.session_dir};
   const std::pair<const char*, const char*> flags[] = {{"MANTA_CPUS", "--cpus"},
                                                        {"MANTA_GPUS", "--gpus"},
                                                        {"MANTA_MEMORY_BYTES", "--memory"},
@@ -159,12 +164,10 @@ Result<LocalNode> start_local_node(const char* daemon_hint) {
 }
 
 void wait_for_end(const LocalNode& node) {
-  for (int waited_ms = 0; waited_ms < 5'000; ++waited_ms) {
-    const int ended = ::waitpid(node.mantad_pid, nullptr, WNOHANG);
-    if (ended != 0) return;
-    ::usleep(waited_ms < 50 ? 200 : 1'000);
-  }
-  ::kill(node.mantad_pid, SIGKILL);
+  constexpr int kPatienceMs = 5'000;
+  const Fd mantad(static_cast<int>(::syscall(SYS_pidfd_open, node.mantad_pid, 0)));
+  pollfd ended{mantad.get(), POLLIN, 0};
+  if (!mantad || ::poll(&ended, 1, kPatienceMs) <= 0) ::kill(node.mantad_pid, SIGKILL);
   ::waitpid(node.mantad_pid, nullptr, 0);
 }
 

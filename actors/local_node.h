@@ -10,13 +10,13 @@
 namespace manta {
 
 struct LocalNode {
-  Fd socket;                ///< To the raylet. When it closes, the node ends.
+  Fd socket;  ///< To the raylet. When it closes, the node ends.
   int mantad_pid = 0;
   std::string session_dir;
 };
 
-/// Options come from the environment: MANTA_CPUS, MANTA_GPUS, MANTA_MEMORY_BYTES, MANTA_STORE_BYTES, MANTA_RESOURCES, MANTA_SESSION_DIR,
-/// MANTA_MANTAD (the program). `daemon_hint` is where the build says mantad is; may be null.
+/// Options come from the environment: MANTA_CPUS, MANTA_GPUS, MANTA_MEMORY_BYTES, MANTA_STORE_BYTES, MANTA_RESOURCES,
+/// MANTA_SESSION_DIR, MANTA_MANTAD (the program). `daemon_hint` is where the build says mantad is; may be null.
 Result<LocalNode> start_local_node(const char* daemon_hint);
 
 /// Waits for mantad to be gone, so that nothing is left when the driver returns.

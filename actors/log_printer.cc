@@ -11,7 +11,8 @@ void LogPrinter::print_line(bool is_error, const std::string& prefix, const std:
 
 void LogPrinter::print(const wire::LogLines& message, TimePoint now) {
   expire(now);
-  const std::string prefix = "(" + (message.label.empty() ? std::string("worker") : message.label) + " pid " + std::to_string(message.pid) + ") ";
+  const std::string prefix =
+      "(" + (message.label.empty() ? std::string("worker") : message.label) + " pid " + std::to_string(message.pid) + ") ";
   for (const std::string& line : message.lines) {
     // Blank lines and the like are layout, not repetition.
     const bool folds = line.size() > 3;
@@ -32,7 +33,8 @@ void LogPrinter::expire(TimePoint now) {
       continue;
     }
     if (at->second.more > 0) {
-      print_line(at->second.is_error, at->second.prefix, at->first + "  [repeated " + std::to_string(at->second.more) + " more times]");
+      print_line(at->second.is_error, at->second.prefix,
+                 at->first + "  [repeated " + std::to_string(at->second.more) + " more times]");
     }
     at = seen_.erase(at);
   }

@@ -1,6 +1,7 @@
 // Prints what workers printed on the driver's terminal: "(embed pid 4711) text", repeated lines folded.
 //
-// The same line from several processes or many times is printed once, and then, after 2 s or when another line comes from it,
+// The same line from several processes or many times is printed once, and then, after 2 s or when another line comes from
+// it,
 // "... repeated N more times". Thread safety: one thread calls `print`, and `flush` at the end.
 #pragma once
 

@@ -79,7 +79,8 @@ uint32_t NodeRuntime::intern(const detail::Function& function, const std::string
   if (name.empty() && group.empty()) {
     if (const auto at = plain_templates_.find(&function); at != plain_templates_.end()) return at->second;
   }
-  const auto [at, is_new] = templates_.emplace(Template{&function, name, group}, static_cast<uint32_t>(template_by_id_.size()));
+  const auto [at, is_new] =
+      templates_.emplace(Template{&function, name, group}, static_cast<uint32_t>(template_by_id_.size()));
   if (is_new) {
     template_by_id_.push_back(&at->first);
     if (name.empty() && group.empty()) plain_templates_[&function] = at->second;
@@ -112,8 +113,8 @@ void NodeRuntime::wait_for_room() {
   wait_until([this] { return live_calls_.load() < kMaxLiveCalls; }, detail::kForever);
 }
 
-void NodeRuntime::submit_task(const detail::Function& function, const TaskOptions* options, std::vector<Argument>&& arguments, int returns,
-                              Handle* out) {
+void NodeRuntime::submit_task(const detail::Function& function, const TaskOptions* options,
+                              std::vector<Argument>&& arguments, int returns, Handle* out) {
   wait_for_room();
   static const wire::SchedulingClass plain = scheduling_class_of(TaskOptions());
   const std::shared_ptr<const CallPolicy> policy = options != nullptr ? policy_of(*options) : default_task_policy();
@@ -160,7 +161,8 @@ void NodeRuntime::resolve_arguments(Call& call) {
     if (!argument.ref) continue;
     ObjectEntry& entry = *argument.ref.get();
     if (entry.is_ready()) {
-      if (entry.state == ObjectState::kFailed) fail_call(call, entry.error.with_context("an argument of " + call_name(call)));
+      if (entry.state == ObjectState::kFailed)
+        fail_call(call, entry.error.with_context("an argument of " + call_name(call)));
       continue;
     }
     objects_.fetch(entry);
@@ -282,12 +284,10 @@ void NodeRuntime::on_reply(Call& call, const Reply& reply) {
         set_value(*call.result_at(reply.header.index).get(), reply);
       }
       return;
-    case ReplyKind::kResult:
-      set_value(*call.result.get(), reply);
-      return finish(call, reply.header.run_ns);
+    case ReplyKind::kResult: set_value(*call.result.get(), reply); return finish(call, reply.header.run_ns);
     case ReplyKind::kDone: {
-      const Status missing(Code::kInternal, call_name(call) + " returned " + std::to_string(reply.header.index) + " values, not " +
-                                                std::to_string(call.result_count()));
+      const Status missing(Code::kInternal, call_name(call) + " returned " + std::to_string(reply.header.index) +
+                                                " values, not " + std::to_string(call.result_count()));
       if (call.stream) {
         Encoder count;
         count.unsigned_integer(call.stream->arrived);
@@ -298,8 +298,9 @@ void NodeRuntime::on_reply(Call& call, const Reply& reply) {
     }
     case ReplyKind::kFailed: {
       const auto& wanted = call.policy->retry_on;
-      const bool listed = std::any_of(wanted.begin(), wanted.end(),
-                                      [&](const std::string& type) { return type == "*" || type == reply.error.origin_type(); });
+      const bool listed = std::any_of(wanted.begin(), wanted.end(), [&](const std::string& type) {
+        return type == "*" || type == reply.error.origin_type();
+      });
       if (call.task_class != nullptr && listed && call.retries_left != 0 && !call.cancelled && !call.stream) {
         if (call.retries_left > 0) --call.retries_left;
         const auto now = std::chrono::steady_clock::now();
@@ -364,7 +365,8 @@ std::string NodeRuntime::call_name(const Call& call) const {
 Status NodeRuntime::cancel_call(Call& call, bool force) {
   if (call.state == CallState::kDone) return {};
   call.cancelled = true;
-  const bool withdrawn = call.actor != nullptr ? actors_.withdraw(call) : tasks_.withdraw(call, std::chrono::steady_clock::now());
+  const bool withdrawn =
+      call.actor != nullptr ? actors_.withdraw(call) : tasks_.withdraw(call, std::chrono::steady_clock::now());
   if (withdrawn) {
     fail_call(call, {});
     return {};
@@ -373,7 +375,8 @@ Status NodeRuntime::cancel_call(Call& call, bool force) {
     call.retries_left = 0;
     tasks_.kill_worker_of(call, "a task on it was cancelled with force");
   } else if (call.peer != nullptr) {
-    (void)connection_->send(wire::Relay{self_.value, call.peer->process().value, peer_payload(PeerCancel{call.peer->cookie(call)})});
+    (void)connection_->send(
+        wire::Relay{self_.value, call.peer->process().value, peer_payload(PeerCancel{call.peer->cookie(call)})});
   }
   fail_results(call, {});
   wake_waiters();
@@ -433,8 +436,8 @@ void NodeRuntime::close_stream(const Handle& stream) {
 
 // ---------------------------------------------------------------------------------------------------- actors
 
-detail::ActorHandle NodeRuntime::create_actor(const detail::Function& constructor, const char* class_key, const ActorOptions& options,
-                                              std::vector<Argument>&& arguments) {
+detail::ActorHandle NodeRuntime::create_actor(const detail::Function& constructor, const char* class_key,
+                                              const ActorOptions& options, std::vector<Argument>&& arguments) {
   wire::CreateActor creation;
   creation.class_key = constructor.key;
   creation.class_name = detail::type_name(class_key);
@@ -493,7 +496,8 @@ detail::ActorHandle NodeRuntime::create_actor(const detail::Function& constructo
     argument.get()->waiters.push_back({[](void* context) {
                                          const std::unique_ptr<Waiting> self(static_cast<Waiting*>(context));
                                          if (ActorClient* const actor = self->runtime->actors_.find(self->actor)) {
-                                           self->runtime->actors_.creation_argument_ready(*actor, self->argument.get()->error);
+                                           self->runtime->actors_.creation_argument_ready(*actor,
+                                                                                          self->argument.get()->error);
                                          }
                                        },
                                        new Waiting{this, id, argument}});
@@ -521,7 +525,8 @@ detail::ActorHandle NodeRuntime::find_actor(const std::string& name, const std::
   if (!came || !down_.ok()) throw Error(down_.ok() ? Status(Code::kTimeout, "the head did not answer within 10 s") : down_);
   throw_if_error(wire::from_wire(found.status));
   if (found.class_name != detail::type_name(class_key)) {
-    throw Error(Status(Code::kInvalid, "the actor named " + name + " is a " + found.class_name + ", not a " + detail::type_name(class_key)));
+    throw Error(Status(Code::kInvalid,
+                       "the actor named " + name + " is a " + found.class_name + ", not a " + detail::type_name(class_key)));
   }
   const ActorId id{found.actor.owner, found.actor.sequence};
   if (auto living = records_[id].lock()) return detail::ActorHandle(std::move(living));
@@ -534,7 +539,8 @@ detail::ActorHandle NodeRuntime::find_actor(const std::string& name, const std::
 }
 
 void NodeRuntime::kill_actor(const detail::ActorHandle& actor, bool allow_restart) {
-  (void)connection_->send(wire::KillActor{{actor.id().owner, actor.id().sequence}, false, !allow_restart, "killed by its user"});
+  (void)connection_->send(
+      wire::KillActor{{actor.id().owner, actor.id().sequence}, false, !allow_restart, "killed by its user"});
 }
 
 Status NodeRuntime::await_actor(const detail::ActorHandle& actor, detail::Deadline deadline) {
@@ -550,7 +556,8 @@ Status NodeRuntime::await_actor(const detail::ActorHandle& actor, detail::Deadli
   if (came) return status;
   const Guard guard(lock_);
   const Status waits = actors_.client_for(actor.id()).cause;
-  return Status(Code::kTimeout, "the actor did not start before the deadline" + (waits.ok() ? std::string() : ": " + waits.message()));
+  return Status(Code::kTimeout,
+                "the actor did not start before the deadline" + (waits.ok() ? std::string() : ": " + waits.message()));
 }
 
 void NodeRuntime::encode_actor(Encoder& out, const detail::ActorHandle& actor) {

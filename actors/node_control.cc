@@ -60,7 +60,8 @@ void NodeRuntime::tick() {
   }
   for (Call* call : late) {
     timed_.erase(call);
-    const Status status(Code::kTimeout, call_name(*call) + " did not end within " + std::to_string(call->policy->timeout.count()) + " ms");
+    const Status status(Code::kTimeout,
+                        call_name(*call) + " did not end within " + std::to_string(call->policy->timeout.count()) + " ms");
     call->retries_left = 0;
     if (call->actor == nullptr) {
       fail_results(*call, status);
@@ -91,7 +92,8 @@ Peer* NodeRuntime::open_peer(wire::Frame& frame, uint64_t channel, bool is_new, 
   Result<std::unique_ptr<wire::Channel>> opened = wire::Channel::open(frame.descriptors[0], wire::Channel::Side::kCaller);
   Result<wire::Bell> bell = wire::Bell::open(frame.descriptors[1]);
   if (!opened.ok() || !bell.ok()) return nullptr;
-  auto& peer = peers_[channel] = std::make_unique<Peer>(ProcessId{process}, pid, std::move(opened).value(), std::move(bell).value());
+  auto& peer = peers_[channel] =
+      std::make_unique<Peer>(ProcessId{process}, pid, std::move(opened).value(), std::move(bell).value());
   return peer.get();
 }
 
@@ -128,9 +130,24 @@ void NodeRuntime::on_relay(wire::Frame& frame) {
     if (message.ok()) handle(*message);
   };
   switch (static_cast<PeerKind>(relay.payload[0])) {
-    case PeerKind::kBorrow: with(PeerBorrow(), [&](const PeerBorrow& m) { const Guard guard(lock_); objects_.on_borrow(m); }); break;
-    case PeerKind::kFetch: with(PeerFetch(), [&](const PeerFetch& m) { const Guard guard(lock_); objects_.on_fetch(from, m); }); break;
-    case PeerKind::kFetched: with(PeerFetched(), [&](const PeerFetched& m) { const Guard guard(lock_); objects_.on_fetched(from, m); }); break;
+    case PeerKind::kBorrow:
+      with(PeerBorrow(), [&](const PeerBorrow& m) {
+        const Guard guard(lock_);
+        objects_.on_borrow(m);
+      });
+      break;
+    case PeerKind::kFetch:
+      with(PeerFetch(), [&](const PeerFetch& m) {
+        const Guard guard(lock_);
+        objects_.on_fetch(from, m);
+      });
+      break;
+    case PeerKind::kFetched:
+      with(PeerFetched(), [&](const PeerFetched& m) {
+        const Guard guard(lock_);
+        objects_.on_fetched(from, m);
+      });
+      break;
     case PeerKind::kCancel:
       with(PeerCancel(), [&](const PeerCancel& m) {
         if (options_.worker != nullptr) options_.worker->on_cancel(from, m.cookie);
@@ -157,82 +174,78 @@ void NodeRuntime::on_process_died(const wire::ProcessDied& message) {
   objects_.on_process_died({message.process}, cause);
 }
 
+template <typename Message, typename Handle>
+void NodeRuntime::with_frame(const wire::Frame& frame, Handle&& handle) {
+  Message message;
+  if (!decode_frame(frame, message)) return;
+  const Guard guard(lock_);
+  handle(message);
+}
+
 void NodeRuntime::handle_frame(wire::Frame& frame) {
   if (store_->handle(frame)) return;
-  WorkerSide* const worker = options_.worker;
+  const auto now = std::chrono::steady_clock::now();
   switch (frame.type) {
     case Type::kLeaseGranted: on_lease_granted(frame); break;
-    case Type::kLeaseRefused: {
-      wire::LeaseRefused message;
-      const Guard guard(lock_);
-      if (decode_frame(frame, message)) tasks_.on_refused(message);
+    case Type::kLeaseRefused: with_frame<wire::LeaseRefused>(frame, [&](auto& m) { tasks_.on_refused(m); }); break;
+    case Type::kReclaimLease:
+      with_frame<wire::ReclaimLease>(frame, [&](auto& m) { tasks_.on_asked_back(m.lease, now); });
       break;
-    }
-    case Type::kReclaimLease: {
-      wire::ReclaimLease message;
-      const Guard guard(lock_);
-      if (decode_frame(frame, message)) tasks_.on_asked_back(message.lease, std::chrono::steady_clock::now());
+    case Type::kLeaseBlocked:
+      with_frame<wire::LeaseBlocked>(frame, [&](auto& m) { tasks_.on_blocked(m.lease, m.blocked, now); });
       break;
-    }
-    case Type::kLeaseBlocked: {
-      wire::LeaseBlocked message;
-      const Guard guard(lock_);
-      if (decode_frame(frame, message)) tasks_.on_blocked(message.lease, message.blocked, std::chrono::steady_clock::now());
-      break;
-    }
     case Type::kActorUpdate: on_actor_update(frame); break;
-    case Type::kActorFound: {
-      wire::ActorFound message;
-      const Guard guard(lock_);
-      if (decode_frame(frame, message) && searches_.contains(message.request)) searches_[message.request] = {true, message};
+    case Type::kActorFound:
+      with_frame<wire::ActorFound>(frame, [&](auto& m) {
+        if (searches_.contains(m.request)) searches_[m.request] = {true, m};
+      });
       break;
-    }
-    case Type::kNodeState: {
-      wire::NodeState message;
-      const Guard guard(lock_);
-      if (decode_frame(frame, message) && state_requests_.contains(message.request)) state_requests_[message.request] = {true, message};
+    case Type::kNodeState:
+      with_frame<wire::NodeState>(frame, [&](auto& m) {
+        if (state_requests_.contains(m.request)) state_requests_[m.request] = {true, m};
+      });
       break;
-    }
-    case Type::kProcessDied: {
-      wire::ProcessDied message;
-      if (decode_frame(frame, message)) on_process_died(message);
-      break;
-    }
+    case Type::kProcessDied: with_frame<wire::ProcessDied>(frame, [&](auto& m) { on_process_died(m); }); break;
     case Type::kRelay: on_relay(frame); break;
     case Type::kLogLines: {
       wire::LogLines message;
       if (options_.on_log && decode_frame(frame, message)) options_.on_log(message);
       break;
     }
+    default:
+      if (options_.worker != nullptr) handle_worker_frame(frame, *options_.worker);
+  }
+  wake_waiters();
+}
+
+void NodeRuntime::handle_worker_frame(wire::Frame& frame, WorkerSide& worker) {
+  switch (frame.type) {
     case Type::kAttachChannel: {
       wire::AttachChannel message;
-      if (worker == nullptr || !decode_frame(frame, message) || frame.descriptors.size() < 2) break;
+      if (!decode_frame(frame, message) || frame.descriptors.size() < 2) break;
       auto channel = wire::Channel::open(frame.descriptors[0], wire::Channel::Side::kWorker);
       auto bell = wire::Bell::open(frame.descriptors[1]);
-      if (channel.ok() && bell.ok()) worker->on_attach(message, std::move(channel).value(), std::move(bell).value());
+      if (channel.ok() && bell.ok()) worker.on_attach(message, std::move(channel).value(), std::move(bell).value());
       break;
     }
     case Type::kDetachChannel: {
       wire::DetachChannel message;
-      if (worker != nullptr && decode_frame(frame, message)) worker->on_detach(message);
+      if (decode_frame(frame, message)) worker.on_detach(message);
       break;
     }
     case Type::kStartActor: {
       wire::StartActor message;
-      if (worker != nullptr && decode_frame(frame, message)) worker->on_start_actor(std::move(message));
+      if (decode_frame(frame, message)) worker.on_start_actor(std::move(message));
       break;
     }
     case Type::kStopActor: {
       wire::StopActor message;
-      if (worker != nullptr && decode_frame(frame, message)) worker->on_stop_actor(message);
+      if (decode_frame(frame, message)) worker.on_stop_actor(message);
       break;
     }
-    case Type::kGoodbye:
-      if (worker != nullptr) worker->on_goodbye();
-      break;
+    case Type::kGoodbye: worker.on_goodbye(); break;
     default: break;
   }
-  wake_waiters();
 }
 
 // The raylet is the node: without it nothing that runs can answer. Everything that waits fails with one clear cause.
@@ -281,8 +294,8 @@ void NodeRuntime::jobs_main() {
 std::string NodeRuntime::describe_running() {
   const Guard guard(lock_);
   const size_t calls = live_calls_.load();
-  return std::to_string(calls) + (calls == 1 ? " call" : " calls") + " in flight or queued (" + std::to_string(tasks_.pending_count()) +
-         " tasks not begun)";
+  return std::to_string(calls) + (calls == 1 ? " call" : " calls") + " in flight or queued (" +
+         std::to_string(tasks_.pending_count()) + " tasks not begun)";
 }
 
 }  // namespace manta

@@ -43,11 +43,15 @@ NodeRuntime::NodeRuntime(NodeRuntimeOptions options)
       tasks_({[this](const wire::RequestLease& request) { (void)connection_->send(request); },
               [this](uint64_t request) { (void)connection_->send(wire::CancelLeaseRequest{request}); },
               [this](uint64_t lease) { (void)connection_->send(wire::ReturnLease{lease}); },
-              [this](uint64_t lease, const std::string& reason) { (void)connection_->send(wire::KillLease{lease, reason}); },
+              [this](uint64_t lease, const std::string& reason) {
+                (void)connection_->send(wire::KillLease{lease, reason});
+              },
               [this](Call& call, Peer& peer) { return send_call(call, peer); },
               [this](Call& call, const Status& status) { fail_call(call, status); }}),
       actors_({[this](const wire::CreateActor& creation) { (void)connection_->send(creation); },
-               [this](const ActorId& id) { (void)connection_->send(wire::WatchActor{{id.owner, id.sequence}}); },
+               [this](const ActorId& id) {
+                 (void)connection_->send(wire::WatchActor{{id.owner, id.sequence}});
+               },
                [this](const wire::KillActor& kill) { (void)connection_->send(kill); },
                [this](Call& call, Peer& peer) { return send_call(call, peer); },
                [this](Call& call, const Status& status) { fail_call(call, status); },
@@ -82,11 +86,11 @@ Status NodeRuntime::handshake(std::chrono::milliseconds timeout) {
     return Status(Code::kInternal, "the raylet answered Hello with something else");
   }
   MANTA_ASSIGN_OR_RETURN(welcome_, wire::decode<wire::Welcome>(frame.body));
-  MANTA_ASSIGN_OR_RETURN(store_, object_store::StoreClient::create(
-                                     frame.descriptors[0], std::move(hazard),
-                                     [this](wire::Type type, std::string_view body, const std::vector<int>& fds) {
-                                       return connection_->send_frame(type, body, fds);
-                                     }));
+  MANTA_ASSIGN_OR_RETURN(
+      store_, object_store::StoreClient::create(frame.descriptors[0], std::move(hazard),
+                                                [this](wire::Type type, std::string_view body, const std::vector<int>& fds) {
+                                                  return connection_->send_frame(type, body, fds);
+                                                }));
   tasks_.set_capacity(welcome_.capacity);
   return {};
 }
@@ -130,9 +134,7 @@ void NodeRuntime::finish_reading() {
 
 // ---------------------------------------------------------------------------------------------------- waiting
 
-void NodeRuntime::wake_waiters() {
-  bell_.ring(wire::Bell::Line::kReplies);
-}
+void NodeRuntime::wake_waiters() { bell_.ring(wire::Bell::Line::kReplies); }
 
 size_t NodeRuntime::poll_replies() {
   size_t replies = 0;
@@ -142,7 +144,8 @@ size_t NodeRuntime::poll_replies() {
       ++replies;
       on_reply(call, reply);
     });
-    if (!status.ok()) on_process_died({peer.process().value, peer.pid(), wire::to_wire(Status(Code::kDied, status.message()))});
+    if (!status.ok())
+      on_process_died({peer.process().value, peer.pid(), wire::to_wire(Status(Code::kDied, status.message()))});
     if (peer.in_flight() == 0) {
       peer.is_active = false;
       // `on_reply` may have sent to peers that were not active: active_ may have grown, never shrunk.
@@ -197,7 +200,8 @@ bool NodeRuntime::wait_until(const std::function<bool()>& done, detail::Deadline
       if (replies > 0 && sleeping_.load(std::memory_order_relaxed) > 0) wake_waiters();
       ++sleeping_;
       const auto longest = std::min<std::chrono::steady_clock::duration>(deadline - now, kLongestSleep);
-      bell_.sleep(wire::Bell::Line::kReplies, ticket, std::chrono::duration_cast<std::chrono::microseconds>(longest).count());
+      bell_.sleep(wire::Bell::Line::kReplies, ticket,
+                  std::chrono::duration_cast<std::chrono::microseconds>(longest).count());
       --sleeping_;
     }
     if (on_worker != nullptr && on_worker->on_blocked) on_worker->on_blocked(false);
@@ -215,7 +219,8 @@ void NodeRuntime::note_outstanding() {
   }
 }
 
-// Takes replies while nobody waits, so that what is queued goes on and coroutines wake. It never competes with a thread that waits.
+// Takes replies while nobody waits, so that what is queued goes on and coroutines wake. It never competes with a thread that
+// waits.
 void NodeRuntime::completer_main() {
   using std::chrono::milliseconds;
   constexpr int kNapsBeforeDeep = 50;
@@ -243,7 +248,8 @@ void NodeRuntime::completer_main() {
       bell_.cancel_sleep(wire::Bell::Line::kReplies);
       wake_waiters();
       // While replies stream in, workers need not wake anybody: look again soon instead.
-      std::this_thread::sleep_for(std::chrono::microseconds(100));
+      std::unique_lock lock(completer_mutex_);
+      completer_wake_.wait_for(lock, std::chrono::microseconds(100));
       continue;
     }
     bell_.sleep(wire::Bell::Line::kReplies, ticket, 10'000);
@@ -360,7 +366,8 @@ Result<detail::Value> NodeRuntime::await_value(const Handle& handle, detail::Dea
 
 size_t NodeRuntime::await_some(std::span<ObjectEntry* const> entries, size_t count, detail::Deadline deadline) {
   const auto ready_now = [&] {
-    return static_cast<size_t>(std::count_if(entries.begin(), entries.end(), [](const ObjectEntry* e) { return e->is_ready(); }));
+    return static_cast<size_t>(
+        std::count_if(entries.begin(), entries.end(), [](const ObjectEntry* e) { return e->is_ready(); }));
   };
   size_t ready = ready_now();
   if (ready >= count) return ready;

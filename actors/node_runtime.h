@@ -1,9 +1,9 @@
-// NodeRuntime: one process (driver or worker) of a node with a raylet. It owns the tables and wires them to the raylet's socket,
-// the rings and the store; the policies are in ObjectTable, TaskOwner and ActorOwner.
+// NodeRuntime: one process (driver or worker) of a node with a raylet. It owns the tables and wires them to the raylet's
+// socket, the rings and the store; the policies are in ObjectTable, TaskOwner and ActorOwner.
 //
-// Threads: any user thread submits and waits; `control` serves the raylet's socket and timers; `completer` takes replies when no
-// user thread waits. A thread that waits polls the reply rings itself: there is no hop on the way of a result. All tables are
-// under one lock; no user code runs under it and nothing blocks under it.
+// Threads: any user thread submits and waits; `control` serves the raylet's socket and timers; `completer` takes replies
+// when no user thread waits. A thread that waits polls the reply rings itself: there is no hop on the way of a result. All
+// tables are under one lock; no user code runs under it and nothing blocks under it.
 #pragma once
 
 #include "actors/actor_owner.h"
@@ -27,7 +27,8 @@ namespace manta {
 class WorkerSide {
  public:
   virtual ~WorkerSide() = default;
-  virtual void on_attach(const wire::AttachChannel& message, std::unique_ptr<wire::Channel> channel, wire::Bell caller_bell) = 0;
+  virtual void on_attach(const wire::AttachChannel& message, std::unique_ptr<wire::Channel> channel,
+                         wire::Bell caller_bell) = 0;
   virtual void on_detach(const wire::DetachChannel& message) = 0;
   virtual void on_start_actor(wire::StartActor message) = 0;
   virtual void on_stop_actor(const wire::StopActor& message) = 0;
@@ -53,8 +54,8 @@ class NodeRuntime final : public Runtime {
   void start();
   ~NodeRuntime() override;
 
-  void submit_task(const detail::Function& function, const TaskOptions* options, std::vector<detail::Argument>&& arguments, int returns,
-                   detail::Handle* out) override;
+  void submit_task(const detail::Function& function, const TaskOptions* options, std::vector<detail::Argument>&& arguments,
+                   int returns, detail::Handle* out) override;
   detail::ActorHandle create_actor(const detail::Function& constructor, const char* class_key, const ActorOptions& options,
                                    std::vector<detail::Argument>&& arguments) override;
   detail::ActorHandle find_actor(const std::string& name, const std::string& name_space, const char* class_key) override;
@@ -79,7 +80,8 @@ class NodeRuntime final : public Runtime {
   void idle_until(const std::function<bool()>& done) override;
   void on_ready(const detail::Handle& handle, void (*ready)(void*), void* context) override;
   Status cancel(const detail::Handle& handle, bool force) override;
-  detail::Handle next_stream_item(const detail::Handle& stream, uint64_t index, detail::Deadline deadline, Status& status) override;
+  detail::Handle next_stream_item(const detail::Handle& stream, uint64_t index, detail::Deadline deadline,
+                                  Status& status) override;
   void close_stream(const detail::Handle& stream) override;
   [[nodiscard]] bool is_cancelled() const noexcept override;
 
@@ -123,7 +125,8 @@ class NodeRuntime final : public Runtime {
 
   // Calls.
   uint32_t intern(const detail::Function& function, const std::string& name, const std::string& group);
-  Call* new_call(const detail::Function& function, std::vector<detail::Argument>&& arguments, int returns, detail::Handle* out);
+  Call* new_call(const detail::Function& function, std::vector<detail::Argument>&& arguments, int returns,
+                 detail::Handle* out);
   void resolve_arguments(Call& call);
   void argument_ready(Call& call);
   void dispatch(Call& call);
@@ -148,6 +151,10 @@ class NodeRuntime final : public Runtime {
   // The raylet's socket.
   void control_main();
   void handle_frame(wire::Frame& frame);
+  void handle_worker_frame(wire::Frame& frame, WorkerSide& worker);
+  /// Decodes and handles under the lock; drops what is malformed.
+  template <typename Message, typename Handle>
+  void with_frame(const wire::Frame& frame, Handle&& handle);
   template <typename Message>
   bool decode_frame(const wire::Frame& frame, Message& out);
   void on_lease_granted(wire::Frame& frame);

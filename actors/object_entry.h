@@ -30,10 +30,10 @@ struct Waiter {
 
 /// What only some objects need.
 struct ObjectExtras {
-  std::vector<Handle> inside;               ///< The Refs in the value, held as long as the value.
-  std::map<ProcessId, int64_t> borrowers;   ///< Owner: tokens each other process holds; may pass below zero for a moment.
-  int64_t tokens = 0;                       ///< Borrower: what it must give back to the owner when its last handle goes.
-  bool fetching = false;                    ///< Borrower: the owner was asked for the value.
+  std::vector<Handle> inside;              ///< The Refs in the value, held as long as the value.
+  std::map<ProcessId, int64_t> borrowers;  ///< Owner: tokens each other process holds; may pass below zero for a moment.
+  int64_t tokens = 0;                      ///< Borrower: what it must give back to the owner when its last handle goes.
+  bool fetching = false;                   ///< Borrower: the owner was asked for the value.
 };
 
 struct ObjectEntry {

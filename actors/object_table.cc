@@ -164,7 +164,8 @@ void ObjectTable::answer(ProcessId to, ObjectEntry& entry) {
 void ObjectTable::on_fetch(ProcessId from, const PeerFetch& message) {
   ObjectEntry* const entry = find({self_.value, message.sequence});
   if (entry == nullptr) {
-    const Status lost(Code::kLost, "object " + ObjectId{self_.value, message.sequence}.to_string() + " was freed by its owner");
+    const Status lost(Code::kLost,
+                      "object " + ObjectId{self_.value, message.sequence}.to_string() + " was freed by its owner");
     return io_.relay(from, peer_payload(PeerFetched{message.sequence, wire::to_wire(lost), false, {}, {}}));
   }
   if (entry->is_ready()) return answer(from, *entry);

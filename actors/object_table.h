@@ -1,13 +1,14 @@
 // The objects of one process: those it owns, and those of others that it borrows. Reference counts, values, waiters.
 //
-// An owner frees an object when no handle to it is left anywhere. Handles of other processes are counted as tokens in the owner's
-// entry, by process. A token is counted each time a Ref travels in a result or a fetched value; a borrower gives back all it got
-// when its last handle goes. Token messages may overtake each other (they are sums, and an object is freed only when the
-// tokens of every process are zero). While a Ref travels as an argument, the caller's own handle covers it: no message; what
-// the worker keeps past its reply is listed in the reply, and the caller counts it before it lets its own handle go. When a process
-// dies, its tokens go.
+// An owner frees an object when no handle to it is left anywhere. Handles of other processes are counted as tokens in the
+// owner's entry, by process. A token is counted each time a Ref travels in a result or a fetched value; a borrower gives
+// back all it got when its last handle goes. Token messages may overtake each other (they are sums, and an object is freed
+// only when the tokens of every process are zero). While a Ref travels as an argument, the caller's own handle covers it: no
+// message; what the worker keeps past its reply is listed in the reply, and the caller counts it before it lets its own
+// handle go. When a process dies, its tokens go.
 //
-// Thread safety: under the runtime's lock, but for the inline checks on entries. Nothing here blocks or does I/O: `Io` sends.
+// Thread safety: under the runtime's lock, but for the inline checks on entries. Nothing here blocks or does I/O: `Io`
+// sends.
 #pragma once
 
 #include "actors/object_entry.h"

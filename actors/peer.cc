@@ -28,7 +28,8 @@ Part part_of(const detail::Argument& argument) {
 
 size_t Peer::message_bytes(const Call& call) {
   size_t size = sizeof(CallHeader);
-  for (const detail::Argument& argument : call.arguments) size += sizeof(PartHeader) + padded(part_of(argument).size_bytes());
+  for (const detail::Argument& argument : call.arguments)
+    size += sizeof(PartHeader) + padded(part_of(argument).size_bytes());
   return size;
 }
 
@@ -149,10 +150,13 @@ Status Peer::poll(const std::function<void(Call&, const Reply&)>& handle) {
       std::string text(cursor.text(text_bytes));
       std::string type(cursor.text(type_bytes));
       cursor.take((8 - (text_bytes + type_bytes) % 8) % 8);
-      reply.error = Status(code == 0 ? Code::kInternal : static_cast<Code>(code), std::move(text)).with_origin_type(std::move(type));
+      reply.error =
+          Status(code == 0 ? Code::kInternal : static_cast<Code>(code), std::move(text)).with_origin_type(std::move(type));
     } else if (reply.kind != ReplyKind::kDone) {
       reply.value = cursor.take_padded(reply.header.value_bytes);
-      if (reply.header.value_kind == static_cast<uint32_t>(PartKind::kStored) && reply.value.size() != sizeof(PackedLocation)) cursor.take(SIZE_MAX);
+      if (reply.header.value_kind == static_cast<uint32_t>(PartKind::kStored) &&
+          reply.value.size() != sizeof(PackedLocation))
+        cursor.take(SIZE_MAX);
     }
     reply.kept = cursor.take(size_t{reply.header.kept} * 16);
     Call* const call = find(reply.header.cookie);

@@ -1,7 +1,7 @@
 // A process that this one calls: the channel to it, what it has been taught, and the calls in flight.
 //
-// Thread safety: under the runtime's lock. Cost of `send`: one copy of the arguments into the ring, no allocation, and a system
-// call only when the worker sleeps.
+// Thread safety: under the runtime's lock. Cost of `send`: one copy of the arguments into the ring, no allocation, and a
+// system call only when the worker sleeps.
 #pragma once
 
 #include "actors/call.h"
@@ -53,7 +53,9 @@ class Peer {
   /// Hands each reply that is there to `handle(call, reply)`. kInvalid when the peer wrote nonsense.
   Status poll(const std::function<void(Call&, const Reply&)>& handle);
   /// Names a call that is in flight, to the worker.
-  [[nodiscard]] uint64_t cookie(const Call& call) const { return (uint64_t{slots_[call.slot].generation} << 32) | call.slot; }
+  [[nodiscard]] uint64_t cookie(const Call& call) const {
+    return (uint64_t{slots_[call.slot].generation} << 32) | call.slot;
+  }
   /// The call is over: its cookie is not valid any more.
   void forget(Call& call);
 

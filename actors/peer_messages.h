@@ -1,4 +1,5 @@
-// What clients say to each other through the raylet (wire::Relay): rare things, off the ring path. One kind byte, then msgpack.
+// What clients say to each other through the raylet (wire::Relay): rare things, off the ring path. One kind byte, then
+// msgpack.
 #pragma once
 
 #include "wire/frame.h"

@@ -16,7 +16,8 @@ namespace {
 
 // Built before main by static initialisers, constant afterwards: no lock.
 std::unordered_map<std::string_view, const detail::Function*>& functions() {
-  static auto* const map = new std::unordered_map<std::string_view, const detail::Function*>();  // outlives static destructors
+  static auto* const map =
+      new std::unordered_map<std::string_view, const detail::Function*>();  // outlives static destructors
   return *map;
 }
 
@@ -25,7 +26,8 @@ std::string without_template_noise(std::string text) {
   return text;
 }
 
-// "manta::detail::Task<&add(int, int), false>" -> "add(int, int)": what lies between the first bracket and its last argument.
+// "manta::detail::Task<&add(int, int), false>" -> "add(int, int)": what lies between the first bracket and its last
+// argument.
 std::string inside_brackets(const std::string& text) {
   const size_t open = text.find('<');
   const size_t close = text.rfind('>');
@@ -114,7 +116,8 @@ const detail::Function* find_function(std::string_view key) {
 }
 
 std::string function_name(const detail::Function& function) {
-  const std::vector<std::string> parts = split_arguments(inside_brackets(without_template_noise(detail::type_name(function.key))));
+  const std::vector<std::string> parts =
+      split_arguments(inside_brackets(without_template_noise(detail::type_name(function.key))));
   switch (function.kind) {
     case detail::FunctionKind::kTask: return strip_parameters(parts[0]);
     case detail::FunctionKind::kConstructor: return parts[0];

@@ -98,8 +98,8 @@ class SignalWatch {
       int signal = 0;
       ::sigwait(&signals_, &signal);
       if (signal != SIGINT && signal != SIGTERM) continue;
-      std::fprintf(stderr, "\nmanta: %s: stopped %s; ending the local node\n", signal == SIGINT ? "interrupted" : "terminated",
-                   runtime_.describe_running().c_str());
+      std::fprintf(stderr, "\nmanta: %s: stopped %s; ending the local node\n",
+                   signal == SIGINT ? "interrupted" : "terminated", runtime_.describe_running().c_str());
       std::fflush(nullptr);
       runtime_.say_goodbye(128 + signal);
       wait_for_end(node_);

@@ -13,7 +13,8 @@ Runtime* g_runtime = nullptr;
 
 Runtime& Runtime::get() {
   if (g_runtime == nullptr) {
-    throw Error(Status(Code::kInvalid, "Manta is not running here: call tasks and actors from inside manta::run(argc, argv, program)"));
+    throw Error(Status(Code::kInvalid,
+                       "Manta is not running here: call tasks and actors from inside manta::run(argc, argv, program)"));
   }
   return *g_runtime;
 }
@@ -39,7 +40,8 @@ ActorRecord::~ActorRecord() {
 }
 ActorId ActorHandle::id() const { return record_ ? record_->id : ActorId{}; }
 
-void submit_task(const Function& function, const TaskOptions* options, std::vector<Argument>&& arguments, int returns, Handle* out) {
+void submit_task(const Function& function, const TaskOptions* options, std::vector<Argument>&& arguments, int returns,
+                 Handle* out) {
   Runtime::get().submit_task(function, options, std::move(arguments), returns, out);
 }
 ActorHandle create_actor(const Function& constructor, const char* class_key, const ActorOptions& options,
@@ -49,8 +51,8 @@ ActorHandle create_actor(const Function& constructor, const char* class_key, con
 ActorHandle find_actor(const std::string& name, const std::string& name_space, const char* class_key) {
   return Runtime::get().find_actor(name, name_space, class_key);
 }
-void submit_call(const ActorHandle& actor, const Function& method, const CallOptions* options, std::vector<Argument>&& arguments,
-                 int returns, Handle* out) {
+void submit_call(const ActorHandle& actor, const Function& method, const CallOptions* options,
+                 std::vector<Argument>&& arguments, int returns, Handle* out) {
   if (!actor) throw Error(Status(Code::kInvalid, "this Actor handle is empty: make one with spawn or get_actor"));
   Runtime::get().submit_call(actor, method, options, std::move(arguments), returns, out);
 }
@@ -122,7 +124,8 @@ StagingFolder::StagingFolder(std::string path) : path_(std::move(path)) {
   Runtime::get().cleanup_path(path_, true);
   std::error_code error;
   if (!std::filesystem::create_directories(path_, error) || error) {
-    throw Error(Status(Code::kIo, "cannot make the staging folder " + path_ + ": " + (error ? error.message() : "it exists")));
+    throw Error(
+        Status(Code::kIo, "cannot make the staging folder " + path_ + ": " + (error ? error.message() : "it exists")));
   }
 }
 void StagingFolder::keep() {

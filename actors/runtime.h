@@ -23,10 +23,10 @@ class Runtime {
   /// For the life of the program part that uses it; null takes it away.
   static void install(Runtime* runtime);
 
-  virtual void submit_task(const detail::Function& function, const TaskOptions* options, std::vector<detail::Argument>&& arguments,
-                           int returns, detail::Handle* out) = 0;
-  virtual detail::ActorHandle create_actor(const detail::Function& constructor, const char* class_key, const ActorOptions& options,
-                                           std::vector<detail::Argument>&& arguments) = 0;
+  virtual void submit_task(const detail::Function& function, const TaskOptions* options,
+                           std::vector<detail::Argument>&& arguments, int returns, detail::Handle* out) = 0;
+  virtual detail::ActorHandle create_actor(const detail::Function& constructor, const char* class_key,
+                                           const ActorOptions& options, std::vector<detail::Argument>&& arguments) = 0;
   virtual detail::ActorHandle find_actor(const std::string& name, const std::string& name_space, const char* class_key) = 0;
   virtual void submit_call(const detail::ActorHandle& actor, const detail::Function& method, const CallOptions* options,
                            std::vector<detail::Argument>&& arguments, int returns, detail::Handle* out) = 0;
@@ -41,8 +41,9 @@ class Runtime {
   virtual detail::Handle failed(const Status& status) = 0;
   virtual detail::Handle handle_for(const ObjectId& id) = 0;
   virtual void note_exported(detail::ObjectEntry& entry) = 0;
-  virtual void release_exported(detail::ObjectEntry* entry) noexcept = 0;  ///< One handle less to an object that others may find.
-  virtual void forget(detail::ObjectEntry* entry) noexcept = 0;            ///< The last handle to one that nobody can find.
+  virtual void release_exported(
+      detail::ObjectEntry* entry) noexcept = 0;                  ///< One handle less to an object that others may find.
+  virtual void forget(detail::ObjectEntry* entry) noexcept = 0;  ///< The last handle to one that nobody can find.
 
   virtual Result<detail::Value> await_value(const detail::Handle& handle, detail::Deadline deadline) = 0;
   virtual size_t await_some(std::span<detail::ObjectEntry* const> entries, size_t count, detail::Deadline deadline) = 0;
@@ -50,7 +51,8 @@ class Runtime {
   virtual void idle_until(const std::function<bool()>& done) = 0;
   virtual void on_ready(const detail::Handle& handle, void (*ready)(void*), void* context) = 0;
   virtual Status cancel(const detail::Handle& handle, bool force) = 0;
-  virtual detail::Handle next_stream_item(const detail::Handle& stream, uint64_t index, detail::Deadline deadline, Status& status) = 0;
+  virtual detail::Handle next_stream_item(const detail::Handle& stream, uint64_t index, detail::Deadline deadline,
+                                          Status& status) = 0;
   virtual void close_stream(const detail::Handle& stream) = 0;
   [[nodiscard]] virtual bool is_cancelled() const noexcept = 0;
 

@@ -1,5 +1,5 @@
-// The one lock over a process's owner tables. The thread that has it may take it again: letting a handle go under the lock (a call
-// ends, its arguments go) comes back into the tables.
+// The one lock over a process's owner tables. The thread that has it may take it again: letting a handle go under the lock
+// (a call ends, its arguments go) comes back into the tables.
 #pragma once
 
 #include <atomic>

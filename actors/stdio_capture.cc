@@ -1,8 +1,8 @@
 #include "actors/stdio_capture.h"
 
-#include <ext/stdio_sync_filebuf.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#include <ext/stdio_sync_filebuf.h>
 
 #include <cerrno>
 #include <cstdio>
@@ -19,10 +19,8 @@ ssize_t write_record(void* cookie, const char* text, size_t size) {
   const std::string& label = t_label != nullptr ? *t_label : none;
   char start = '\x1e';
   char middle = '\x1f';
-  const iovec parts[] = {{&start, 1},
-                         {const_cast<char*>(label.data()), label.size()},
-                         {&middle, 1},
-                         {const_cast<char*>(text), size}};
+  const iovec parts[] = {
+      {&start, 1}, {const_cast<char*>(label.data()), label.size()}, {&middle, 1}, {const_cast<char*>(text), size}};
   size_t total = 0;
   for (const iovec& part : parts) total += part.iov_len;
   ssize_t written = 0;

@@ -1,8 +1,8 @@
 // A worker's standard output and error, labelled with the task or actor that printed.
 //
 // printf, puts, std::cout, std::cerr and std::clog of this process go through our own streams, which write records
-// "\x1e" label "\x1f" text to the descriptors that the raylet reads. The label is the printing thread's own, so it is exact also
-// with many threads. What a library writes to descriptor 1 or 2 directly travels too, under the last label.
+// "\x1e" label "\x1f" text to the descriptors that the raylet reads. The label is the printing thread's own, so it is exact
+// also with many threads. What a library writes to descriptor 1 or 2 directly travels too, under the last label.
 #pragma once
 
 #include <string>

@@ -8,8 +8,8 @@
 namespace manta {
 namespace {
 
-constexpr double kQueuedNs = 1e6;        // work in flight on one lease
-constexpr size_t kFirstWindow = 8;       // before anything is known of the tasks
+constexpr double kQueuedNs = 1e6;   // work in flight on one lease
+constexpr size_t kFirstWindow = 8;  // before anything is known of the tasks
 constexpr size_t kMaxWindow = 2'000;
 constexpr auto kIdle = std::chrono::milliseconds(200);
 constexpr uint32_t kMaxRequests = 64;
@@ -51,8 +51,10 @@ void TaskOwner::pump(TaskClass& task_class, TimePoint now) {
     Lease* best = nullptr;
     for (const auto& lease : task_class.leases) {
       // A task with a deadline is not queued behind others: its time runs from here.
-      const size_t window = call.policy->timeout.count() > 0 || call.stream ? std::min(lease->window(), size_t{1}) : lease->window();
-      if (lease->in_flight.size() < window && (best == nullptr || lease->in_flight.size() < best->in_flight.size())) best = lease.get();
+      const size_t window =
+          call.policy->timeout.count() > 0 || call.stream ? std::min(lease->window(), size_t{1}) : lease->window();
+      if (lease->in_flight.size() < window && (best == nullptr || lease->in_flight.size() < best->in_flight.size()))
+        best = lease.get();
     }
     if (best == nullptr || !io_.send(call, *best->peer)) break;
     task_class.pending.pop_front();
@@ -74,14 +76,15 @@ size_t TaskOwner::most_leases(const TaskClass& task_class) const {
 }
 
 void TaskOwner::request_more(TaskClass& task_class) {
-  const auto busy = static_cast<size_t>(
-      std::count_if(task_class.leases.begin(), task_class.leases.end(), [](const auto& lease) { return !lease->is_blocked; }));
+  const auto busy = static_cast<size_t>(std::count_if(task_class.leases.begin(), task_class.leases.end(),
+                                                      [](const auto& lease) { return !lease->is_blocked; }));
   const size_t most = most_leases(task_class);
   while (task_class.requests < task_class.pending.size() && busy + task_class.requests < most) {
     const uint64_t request = next_request_++;
     requests_[request] = &task_class;
     ++task_class.requests;
-    io_.request_lease({request, task_class.scheduling_class, static_cast<uint32_t>(std::min<size_t>(task_class.pending.size(), 1 << 30))});
+    io_.request_lease(
+        {request, task_class.scheduling_class, static_cast<uint32_t>(std::min<size_t>(task_class.pending.size(), 1 << 30))});
   }
 }
 
@@ -148,7 +151,8 @@ void TaskOwner::take_back_all(Lease& lease) {
 void TaskOwner::steal_for(TaskClass& task_class) {
   Lease* longest = nullptr;
   for (const auto& lease : task_class.leases) {
-    if (lease->in_flight.size() > 1 && (longest == nullptr || lease->in_flight.size() > longest->in_flight.size())) longest = lease.get();
+    if (lease->in_flight.size() > 1 && (longest == nullptr || lease->in_flight.size() > longest->in_flight.size()))
+      longest = lease.get();
   }
   if (longest == nullptr) return;
   for (size_t wanted = longest->in_flight.size() / 2; wanted > 0; --wanted) {

@@ -2,8 +2,8 @@
 //
 //   lease:  requested --LeaseGranted--> active --(idle for 200 ms, or asked back)--> returned
 //
-// Enough calls are in flight on a lease to hide the trip (about 1 ms of queued work by the worker's own measured run time), and a
-// call that a worker has not begun can be taken back: when another worker has nothing to do, when the worker waits
+// Enough calls are in flight on a lease to hide the trip (about 1 ms of queued work by the worker's own measured run time),
+// and a call that a worker has not begun can be taken back: when another worker has nothing to do, when the worker waits
 // inside a task, when the lease is asked back, and when the worker dies (then it costs no retry).
 //
 // Invariants: a call is in one class queue, on one lease, or done. A lease that is returned has nothing in flight. Requests
@@ -47,8 +47,8 @@ class TaskOwner {
     std::function<void(uint64_t request)> cancel_request;
     std::function<void(uint64_t lease)> return_lease;
     std::function<void(uint64_t lease, const std::string& reason)> kill_lease;
-    std::function<bool(Call&, Peer&)> send;                        ///< False when the ring is full.
-    std::function<void(Call&, const Status&)> fail;                ///< Ends the call with an error.
+    std::function<bool(Call&, Peer&)> send;          ///< False when the ring is full.
+    std::function<void(Call&, const Status&)> fail;  ///< Ends the call with an error.
   };
   explicit TaskOwner(Io io) : io_(std::move(io)) {}
 

@@ -131,10 +131,12 @@ std::string CallOnWorker::encode_value(const Encoder& value, ReplyHeader& header
 
 void CallOnWorker::wait_for_consumer(size_t index) {
   const CallHeader& header = job_->header;
-  if (header.stream_slot >= static_cast<uint32_t>(wire::Channel::kStreamSlots)) throw Error(Status(Code::kInvalid, "a call is malformed"));
+  if (header.stream_slot >= static_cast<uint32_t>(wire::Channel::kStreamSlots))
+    throw Error(Status(Code::kInvalid, "a call is malformed"));
   std::atomic<uint64_t>& consumed = job_->caller->channel->stream_consumed(static_cast<int>(header.stream_slot));
   const auto may_go_on = [&] {
-    return job_->cancelled.load() || job_->caller->is_gone.load() || index < consumed.load(std::memory_order_acquire) + header.stream_buffer;
+    return job_->cancelled.load() || job_->caller->is_gone.load() ||
+           index < consumed.load(std::memory_order_acquire) + header.stream_buffer;
   };
   worker_.runtime().wait_until(may_go_on, detail::kForever);
   if (job_->cancelled || job_->caller->is_gone) throw Error(Status(Code::kCancelled, "the stream's reader is gone"));
@@ -166,7 +168,8 @@ void CallOnWorker::finish(uint64_t run_ns, const Status& status, std::span<const
   if (!has_result_) header.index = parts_;
   const auto ids = id_bytes(kept);
   result_.append(reinterpret_cast<const char*>(ids.data()), ids.size());
-  worker_.reply(*job_->caller, has_result_ ? ReplyKind::kResult : ReplyKind::kDone, header, std::as_bytes(std::span(result_)));
+  worker_.reply(*job_->caller, has_result_ ? ReplyKind::kResult : ReplyKind::kDone, header,
+                std::as_bytes(std::span(result_)));
 }
 
 // ---------------------------------------------------------------------------------------------------- answering
@@ -178,7 +181,7 @@ void Worker::reply(Caller& caller, ReplyKind kind, const ReplyHeader& header, st
   for (int tries = 0; (room = caller.channel->replies.reserve(size)).empty(); ++tries) {
     // The caller reads when it can; if it died, the raylet says so.
     if (caller.is_gone || caller.channel->replies.is_broken()) return;
-    ::usleep(tries < 100 ? 20 : 500);
+    ::usleep(tries < 100 ? 20 : 500);  // tidy: allow(sleep) because a full ring has no bell for its producer
   }
   Pen pen(room.first(size));
   pen.write(header);
@@ -187,7 +190,8 @@ void Worker::reply(Caller& caller, ReplyKind kind, const ReplyHeader& header, st
   caller.bell.ring(wire::Bell::Line::kReplies);
 }
 
-void Worker::reply_failed(Caller& caller, uint64_t cookie, uint64_t run_ns, const Status& status, std::span<const ObjectId> kept) {
+void Worker::reply_failed(Caller& caller, uint64_t cookie, uint64_t run_ns, const Status& status,
+                          std::span<const ObjectId> kept) {
   constexpr size_t kLongest = 32 << 10;
   const std::string text = status.message().substr(0, kLongest);
   const std::string type = status.origin_type().substr(0, 1'000);
@@ -292,7 +296,8 @@ void Worker::start_actor(wire::StartActor message) {
     try {
       side->hooks.restore(side->instance.get(), state);
     } catch (const std::exception& error) {
-      return Status(Code::kTaskFailed, std::string("restore: ") + error.what()).with_origin_type(detail::type_name(typeid(error).name()));
+      return Status(Code::kTaskFailed, std::string("restore: ") + error.what())
+          .with_origin_type(detail::type_name(typeid(error).name()));
     }
     return {};
   };
@@ -300,7 +305,8 @@ void Worker::start_actor(wire::StartActor message) {
   flush_stdio();
   set_stdio_label(nullptr);
   if (status.code() == Code::kTaskFailed) {
-    status = status.with_context("in the constructor of " + start.class_name + " (process " + std::to_string(::getpid()) + ")");
+    status =
+        status.with_context("in the constructor of " + start.class_name + " (process " + std::to_string(::getpid()) + ")");
   }
   if (status.ok()) {
     executors_ = start.max_concurrency;
@@ -361,7 +367,8 @@ bool Worker::take_from(const std::shared_ptr<Caller>& caller) {
   const uint32_t id = job->header.template_id;
   job->known = id < caller->templates.size() ? caller->templates[id].get() : nullptr;
   if (job->known == nullptr || job->known->function == nullptr) {
-    const std::string what = job->known == nullptr ? "a function it was not taught" : detail::type_name(job->known->key.c_str());
+    const std::string what =
+        job->known == nullptr ? "a function it was not taught" : detail::type_name(job->known->key.c_str());
     reply_failed(*caller, job->header.cookie, 0, Status(Code::kInvalid, "this worker's program does not have " + what), {});
     return true;
   }
@@ -409,7 +416,8 @@ bool Worker::should_stop() {
   if (!stop_asked_) return false;
   if (!actor_) return true;
   if (actor_->pool && !actor_->pool->is_idle()) return false;
-  return std::all_of(actor_->groups.begin(), actor_->groups.end(), [](const auto& group) { return group.second->is_idle(); });
+  return std::all_of(actor_->groups.begin(), actor_->groups.end(),
+                     [](const auto& group) { return group.second->is_idle(); });
 }
 
 void Worker::main_loop() {

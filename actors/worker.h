@@ -2,10 +2,10 @@
 //
 //   idle pool worker --lease--> runs tasks of its callers --StartActor--> one actor's process, to its end
 //
-// Threads: the main thread claims calls from the rings and runs them; an actor with max_concurrency above 1 or groups has pools of
-// executor threads instead, and the main thread only hands out. Control frames arrive on the runtime's control thread, which
-// posts to the main thread. A call's arguments are read before its ring room is given back, and its reply leaves after all it
-// promises is on its way (stored results sealed, actor state saved, kept Refs listed).
+// Threads: the main thread claims calls from the rings and runs them; an actor with max_concurrency above 1 or groups has
+// pools of executor threads instead, and the main thread only hands out. Control frames arrive on the runtime's control
+// thread, which posts to the main thread. A call's arguments are read before its ring room is given back, and its reply
+// leaves after all it promises is on its way (stored results sealed, actor state saved, kept Refs listed).
 #pragma once
 
 #include "actors/call_format.h"
@@ -56,7 +56,8 @@ class Worker final : public WorkerSide {
   /// Serves on the raylet's socket until told to end; the process's exit code.
   int serve(Fd socket, wire::Hello hello);
 
-  void on_attach(const wire::AttachChannel& message, std::unique_ptr<wire::Channel> channel, wire::Bell caller_bell) override;
+  void on_attach(const wire::AttachChannel& message, std::unique_ptr<wire::Channel> channel,
+                 wire::Bell caller_bell) override;
   void on_detach(const wire::DetachChannel& message) override;
   void on_start_actor(wire::StartActor message) override;
   void on_stop_actor(const wire::StopActor& message) override;

@@ -36,8 +36,8 @@ inline Spread repeat(int rounds, const std::function<double()>& measure) {
 /// "name   least / median / most unit   beside": what it is compared with, or nothing.
 inline void print_row(const std::string& name, const Spread& figures, const char* unit, const std::string& beside = "") {
   const int digits = figures.median < 10 ? 2 : figures.median < 1'000 ? 1 : 0;
-  std::printf("%-46s %12.*f / %12.*f / %12.*f %-9s %s\n", name.c_str(), digits, figures.least, digits, figures.median, digits,
-              figures.most, unit, beside.c_str());
+  std::printf("%-46s %12.*f / %12.*f / %12.*f %-9s %s\n", name.c_str(), digits, figures.least, digits, figures.median,
+              digits, figures.most, unit, beside.c_str());
   std::fflush(stdout);
 }
 

@@ -6,15 +6,15 @@
 
 #include <string>
 
-#define MANTA_CHECK(condition, ...)                                                                              \
-  do {                                                                                                           \
-    if (!(condition)) [[unlikely]]                                                                               \
+#define MANTA_CHECK(condition, ...)                                                                                \
+  do {                                                                                                             \
+    if (!(condition)) [[unlikely]]                                                                                 \
       ::manta::die(::std::string(__FILE__) + ":" + ::std::to_string(__LINE__) + ": " #condition " does not hold" + \
-                   ::manta::detail::values(__VA_ARGS__));                                                        \
+                   ::manta::detail::values(__VA_ARGS__));                                                          \
   } while (false)
 
-#define MANTA_RETURN_IF_ERROR(expression)                                       \
-  do {                                                                          \
+#define MANTA_RETURN_IF_ERROR(expression)                                                        \
+  do {                                                                                           \
     if (::manta::Status manta_status_ = (expression); !manta_status_.ok()) return manta_status_; \
   } while (false)
 
@@ -32,10 +32,8 @@ namespace manta::detail {
 inline std::string text(const std::string& value) { return value; }
 inline std::string text(const char* value) { return value; }
 template <typename T>
-  requires requires(T value) { std::to_string(value); }
-std::string text(T value) {
-  return std::to_string(value);
-}
+requires requires(T value) { std::to_string(value); }
+std::string text(T value) { return std::to_string(value); }
 
 template <typename... Values>
 std::string values(const Values&... given) {

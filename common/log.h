@@ -44,10 +44,12 @@ struct Field {
   Field(std::string_view name, const std::string& text) : key(name), value(text) {}
   Field(std::string_view name, bool yes) : key(name), value(yes ? "true" : "false") {}
   template <typename T>
-    requires std::integral<T> || std::floating_point<T>
-  Field(std::string_view name, T number) : key(name), value(std::to_string(number)) {}
+  requires std::integral<T> || std::floating_point<T> Field(std::string_view name, T number)
+      : key(name), value(std::to_string(number)) {}
   template <typename T>
-    requires requires(const T& thing) { { thing.to_string() } -> std::convertible_to<std::string>; }
+  requires requires(const T& thing) {
+    { thing.to_string() } -> std::convertible_to<std::string>;
+  }
   Field(std::string_view name, const T& thing) : key(name), value(thing.to_string()) {}
 };
 
@@ -62,8 +64,8 @@ void write(Level level, std::string_view component, std::string_view message, st
 
 }  // namespace manta::log
 
-#define MANTA_LOG(level, component, message, ...)                                               \
-  do {                                                                                          \
-    if (::manta::log::enabled(::manta::log::Level::level))                                      \
-      ::manta::log::write(::manta::log::Level::level, component, message, {__VA_ARGS__});       \
+#define MANTA_LOG(level, component, message, ...)                                         \
+  do {                                                                                    \
+    if (::manta::log::enabled(::manta::log::Level::level))                                \
+      ::manta::log::write(::manta::log::Level::level, component, message, {__VA_ARGS__}); \
   } while (false)

@@ -40,7 +40,8 @@ class Metrics {
   /// The process's own.
   static Metrics& process();
 
-  /// Names are lower_snake_case with the unit last: "store_granted_bytes". The first look-up makes the metric; its help stays.
+  /// Names are lower_snake_case with the unit last: "store_granted_bytes". The first look-up makes the metric; its help
+  /// stays.
   Counter& counter(std::string_view name, std::string_view help = {});
   Gauge& gauge(std::string_view name, std::string_view help = {});
 

@@ -2,8 +2,8 @@
 
 #include <sys/random.h>
 
-#include <chrono>
 #include <unistd.h>
+#include <chrono>
 
 namespace manta {
 

@@ -37,7 +37,7 @@ Result<Fd> create_shared_memory(const char* name, size_t size_bytes) {
 Status check_sealed(const Fd& fd, size_t size_bytes) {
   int seals = ::fcntl(fd.get(), F_GET_SEALS);
   if (seals < 0 || (seals & kSeals) != kSeals) return Status(Code::kInvalid, "the descriptor is no sealed shared memory");
-  struct stat info{};
+  struct stat info {};
   if (::fstat(fd.get(), &info) != 0) return system_error("fstat");
   if (static_cast<size_t>(info.st_size) != size_bytes) {
     return Status(Code::kInvalid, "shared memory of " + std::to_string(info.st_size) + " bytes where " +

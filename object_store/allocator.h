@@ -1,5 +1,5 @@
-// Where blocks lie inside one segment: first fit over free extents that merge with their neighbours. Pure bookkeeping in the private
-// heap of the segment's only producer; the memory itself is never touched.
+// Where blocks lie inside one segment: first fit over free extents that merge with their neighbours. Pure bookkeeping in the
+// private heap of the segment's only producer; the memory itself is never touched.
 //
 // Thread safety: none. Cost: allocate walks free extents from the lowest; give_back is O(log n).
 #pragma once

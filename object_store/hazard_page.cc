@@ -12,8 +12,8 @@ struct Page {
 };
 static_assert(sizeof(Page) == kHazardPageBytes);
 
-// ThreadSanitizer knows memory by its address, and the two sides see the page at two: it is told of the order that letting go of a
-// pin and looking at the pins make.
+// ThreadSanitizer knows memory by its address, and the two sides see the page at two: it is told of the order that letting
+// go of a pin and looking at the pins make.
 #if defined(__SANITIZE_THREAD__)
 extern "C" void __tsan_acquire(void* address);
 extern "C" void __tsan_release(void* address);

@@ -1,9 +1,9 @@
-// A process's pins, published in shared memory: the process writes, the raylet reads. A pin is {slot << 32 | generation} of the
-// object table, in any of 1,024 places; 0 is none.
+// A process's pins, published in shared memory: the process writes, the raylet reads. A pin is {slot << 32 | generation} of
+// the object table, in any of 1,024 places; 0 is none.
 //
-// Why a pinned object is never reused: the reader stores its pin, then looks whether the table still has its generation; the raylet
-// moves the generation on, then looks at the pins. All four are sequentially consistent, so either the reader sees the new generation
-// and lets go, or the raylet sees the pin and waits.
+// Why a pinned object is never reused: the reader stores its pin, then looks whether the table still has its generation; the
+// raylet moves the generation on, then looks at the pins. All four are sequentially consistent, so either the reader sees
+// the new generation and lets go, or the raylet sees the pin and waits.
 //
 // Thread safety: HazardPage::set is for the pin table of one process, which serializes it. Hazards::collect is the raylet's.
 #pragma once

@@ -31,10 +31,11 @@ void ObjectTable::set(uint32_t slot, uint32_t generation) {
 }
 
 Result<ObjectTableView> ObjectTableView::open(const Fd& fd) {
-  struct stat info{};
+  struct stat info {};
   if (::fstat(fd.get(), &info) != 0) return Status(Code::kInvalid, std::string("the object table: ") + std::strerror(errno));
   auto size_bytes = static_cast<size_t>(info.st_size);
-  if (size_bytes == 0 || size_bytes > kMaxTableBytes) return Status(Code::kInvalid, "the object table has an impossible size");
+  if (size_bytes == 0 || size_bytes > kMaxTableBytes)
+    return Status(Code::kInvalid, "the object table has an impossible size");
   if (Status sealed = check_sealed(fd, size_bytes); !sealed.ok()) return sealed.with_context("the object table");
   Result<Mapping> mapping = Mapping::map(fd, size_bytes, Mapping::Access::kReadOnly);
   if (!mapping.ok()) return mapping.status();

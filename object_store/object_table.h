@@ -1,6 +1,6 @@
 // The object table: one generation a slot, in shared memory that the raylet writes and everybody reads. A location whose
-// generation is still the table's names a live object; freeing an object moves its slot's generation on. Sequentially consistent on
-// both sides, like the pins: see hazard_page.h.
+// generation is still the table's names a live object; freeing an object moves its slot's generation on. Sequentially
+// consistent on both sides, like the pins: see hazard_page.h.
 //
 // Thread safety: one writer; any number of readers.
 #pragma once

@@ -18,16 +18,19 @@ namespace manta::object_store::detail {
 namespace {
 
 constexpr uint64_t kBackingStep = uint64_t{4} << 20;
-constexpr auto kGrace = std::chrono::seconds(2);  // past the deadline, for the raylet's own answer, which says more than "timeout"
+constexpr auto kGrace =
+    std::chrono::seconds(2);  // past the deadline, for the raylet's own answer, which says more than "timeout"
 
 /// Takes the pages now, so that a machine without memory is an error here and never a signal at a write.
 Status populate(const Mapping& mapping, const Fd& fd, uint64_t from, uint64_t to) {
   (void)::madvise(mapping.data() + from, to - from, MADV_HUGEPAGE);  // where the machine allows it for shared memory
   if (::madvise(mapping.data() + from, to - from, MADV_POPULATE_WRITE) == 0) return {};
   int error = errno;
-  if (error == EINVAL) error = ::posix_fallocate(fd.get(), static_cast<off_t>(from), static_cast<off_t>(to - from));  // before Linux 5.14
+  if (error == EINVAL)
+    error = ::posix_fallocate(fd.get(), static_cast<off_t>(from), static_cast<off_t>(to - from));  // before Linux 5.14
   if (error == 0) return {};
-  return Status(Code::kIo, "the machine has no memory for " + std::to_string(to - from) + " bytes of the object store: " + std::strerror(error));
+  return Status(Code::kIo, "the machine has no memory for " + std::to_string(to - from) +
+                               " bytes of the object store: " + std::strerror(error));
 }
 
 }  // namespace
@@ -51,7 +54,8 @@ Result<MutableBlock> ProducerSide::create(size_t size_bytes, std::chrono::millis
       leave(mine);
       return Status(Code::kTimeout, "the raylet did not answer a request for store memory");
     }
-    // One request at a time is enough for all threads; past my own deadline I ask all the same, to be told why there is nothing.
+    // One request at a time is enough for all threads; past my own deadline I ask all the same, to be told why there is
+    // nothing.
     if (mine == 0 && (standard_requests_ == 0 || now >= deadline)) {
       MANTA_ASSIGN_OR_RETURN(mine, request(lock, size_bytes, deadline, false));
       continue;
@@ -97,12 +101,14 @@ MutableBlock ProducerSide::block_in(Segment& segment, uint64_t offset, size_t si
 std::optional<MutableBlock> ProducerSide::try_standard(size_t size_bytes) {
   for (auto& [id, segment] : standard_) {
     if (segment->slots.empty()) continue;
-    if (std::optional<uint64_t> offset = segment->allocator.allocate(size_bytes)) return block_in(*segment, *offset, size_bytes);
+    if (std::optional<uint64_t> offset = segment->allocator.allocate(size_bytes))
+      return block_in(*segment, *offset, size_bytes);
   }
   return std::nullopt;
 }
 
-Result<uint64_t> ProducerSide::request(std::unique_lock<std::mutex>& lock, size_t size_bytes, Deadline deadline, bool dedicated) {
+Result<uint64_t> ProducerSide::request(std::unique_lock<std::mutex>& lock, size_t size_bytes, Deadline deadline,
+                                       bool dedicated) {
   uint64_t id = ++last_request_;
   waiting_[id] = {.size_bytes = size_bytes, .dedicated = dedicated, .status = {}, .segment = nullptr};
   if (!dedicated) ++standard_requests_;
@@ -136,7 +142,8 @@ void ProducerSide::answer(Waiting& waiting, Status status) {
   changed_.notify_all();
 }
 
-/// Takes pages ahead of where blocks lie, in steps. Not under the lock: another thread may take the same pages, which is harmless.
+/// Takes pages ahead of where blocks lie, in steps. Not under the lock: another thread may take the same pages, which is
+/// harmless.
 Status ProducerSide::back(MutableBlock& block) {
   uint64_t end = block.location_.offset + std::max<uint64_t>(block.location_.size_bytes, 1);
   std::unique_lock lock(mutex_);
@@ -166,7 +173,8 @@ Result<wire::ObjectLocation> ProducerSide::seal(MutableBlock&& block, ObjectId i
   }
   wire::Sealed message{id.owner, id.sequence, location};
   Status sent = send_(message.kType, wire::encode(message), {});
-  // Whether the raylet read it or not, the memory is no longer this process's to reuse: a failed send means the raylet is gone.
+  // Whether the raylet read it or not, the memory is no longer this process's to reuse: a failed send means the raylet is
+  // gone.
   block.producer_.reset();
   if (!sent.ok()) return sent;
   return location;
@@ -223,11 +231,13 @@ void ProducerSide::give_back(const std::vector<uint64_t>& segments) {
 
 void ProducerSide::on_granted(wire::SegmentGranted message, Fd fd) {
   Status status = check_sealed(fd, message.size_bytes);
-  if (message.slots.empty() || message.slots.size() != message.generations.size()) status = Status(Code::kInvalid, "a grant without slots");
+  if (message.slots.empty() || message.slots.size() != message.generations.size())
+    status = Status(Code::kInvalid, "a grant without slots");
   std::unique_lock lock(mutex_);
   std::shared_ptr<Mapping> mapping;
   uint64_t backed_bytes = 0;
-  if (auto kept = kept_.find(message.segment); kept != kept_.end() && kept->second.mapping->size_bytes() == message.size_bytes) {
+  if (auto kept = kept_.find(message.segment);
+      kept != kept_.end() && kept->second.mapping->size_bytes() == message.size_bytes) {
     mapping = std::move(kept->second.mapping);
     backed_bytes = kept->second.backed_bytes;  // its pages were not given back: the raylet would have retired it
     kept_.erase(kept);
@@ -240,7 +250,8 @@ void ProducerSide::on_granted(wire::SegmentGranted message, Fd fd) {
   }
   auto waiting = waiting_.find(message.request);
   if (waiting == waiting_.end()) status = Status(Code::kInvalid, "a grant that nobody asked for");
-  if (status.ok() && message.size_bytes < waiting->second.size_bytes) status = Status(Code::kInvalid, "a grant that is too small");
+  if (status.ok() && message.size_bytes < waiting->second.size_bytes)
+    status = Status(Code::kInvalid, "a grant that is too small");
   bool unwanted = !status.ok();
   if (status.ok()) {
     std::vector<Slot> slots;

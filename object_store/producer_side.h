@@ -42,7 +42,11 @@ class ProducerSide : public std::enable_shared_from_this<ProducerSide> {
   };
   struct Segment {
     Segment(uint64_t segment, Fd given, std::shared_ptr<Mapping> mapped, std::vector<Slot> usable)
-        : id(segment), fd(std::move(given)), mapping(std::move(mapped)), slots(std::move(usable)), allocator(mapping->size_bytes()) {}
+        : id(segment),
+          fd(std::move(given)),
+          mapping(std::move(mapped)),
+          slots(std::move(usable)),
+          allocator(mapping->size_bytes()) {}
     uint64_t id;
     Fd fd;
     std::shared_ptr<Mapping> mapping;  // shared with readers of this process
@@ -64,7 +68,8 @@ class ProducerSide : public std::enable_shared_from_this<ProducerSide> {
   [[nodiscard]] MutableBlock block_in(Segment& segment, uint64_t offset, size_t size_bytes);
   [[nodiscard]] std::optional<MutableBlock> try_standard(size_t size_bytes);
   /// Sends a request; `answered` of its entry in `waiting_` says when it is done. The lock is released meanwhile.
-  [[nodiscard]] Result<uint64_t> request(std::unique_lock<std::mutex>& lock, size_t size_bytes, Deadline deadline, bool dedicated);
+  [[nodiscard]] Result<uint64_t> request(std::unique_lock<std::mutex>& lock, size_t size_bytes, Deadline deadline,
+                                         bool dedicated);
   void leave(uint64_t request);
   void answer(Waiting& waiting, Status status);
   [[nodiscard]] Status back(MutableBlock& block);
@@ -81,8 +86,8 @@ class ProducerSide : public std::enable_shared_from_this<ProducerSide> {
   std::map<uint64_t, Waiting> waiting_;
   std::map<uint64_t, std::unique_ptr<Segment>> standard_;
   std::map<uint64_t, std::unique_ptr<Segment>> dedicated_;  // with a block that is being written
-  // Segments that are the raylet's again (or hold one sealed object): still mapped, so that a new grant of the same one costs no
-  // page faults. (Making them read-only meanwhile would: 15 ms for 100 MB.)
+  // Segments that are the raylet's again (or hold one sealed object): still mapped, so that a new grant of the same one
+  // costs no page faults. (Making them read-only meanwhile would: 15 ms for 100 MB.)
   struct Kept {
     std::shared_ptr<Mapping> mapping;
     uint64_t backed_bytes = 0;

@@ -4,7 +4,8 @@
 
 namespace manta::object_store::detail {
 
-ReaderSide::ReaderSide(ObjectTableView table, HazardPage hazard, std::shared_ptr<ProducerSide> producer, StoreClient::SendFn send)
+ReaderSide::ReaderSide(ObjectTableView table, HazardPage hazard, std::shared_ptr<ProducerSide> producer,
+                       StoreClient::SendFn send)
     : table_(std::move(table)), hazard_(std::move(hazard)), producer_(std::move(producer)), send_(std::move(send)) {
   for (uint32_t i = kHazardSlots; i > 0; --i) free_.push_back(i - 1);
   index_.reserve(kHazardSlots);
@@ -24,7 +25,8 @@ Result<PinnedBytes> ReaderSide::pin(const wire::ObjectLocation& location, std::c
     pin.mapping = std::move(mapping).value();
   }
   const Mapping& mapping = *pin.mapping;
-  if (location.size_bytes > mapping.size_bytes() || location.offset > mapping.size_bytes() - location.size_bytes) [[unlikely]] {
+  if (location.size_bytes > mapping.size_bytes() || location.offset > mapping.size_bytes() - location.size_bytes)
+      [[unlikely]] {
     drop(index);
     return Status(Code::kInvalid, "a location outside its segment");
   }
@@ -49,7 +51,8 @@ Result<uint32_t> ReaderSide::acquire(const wire::ObjectLocation& location) {
   hazard_.set(index, key);
   if (location.generation == 0 || table_.generation(location.slot) != location.generation) {
     hazard_.set(index, 0);
-    return Status(Code::kLost, "the object in segment " + std::to_string(location.segment) + " is not in the store any more");
+    return Status(Code::kLost,
+                  "the object in segment " + std::to_string(location.segment) + " is not in the store any more");
   }
   free_.pop_back();
   index_.emplace(key, index);
@@ -80,7 +83,8 @@ void ReaderSide::drop(uint32_t index) {
 Result<std::shared_ptr<Mapping>> ReaderSide::mapping_of(std::unique_lock<std::mutex>& lock, uint64_t segment,
                                                         std::chrono::milliseconds timeout) {
   if (auto found = mappings_.find(segment); found != mappings_.end()) return found->second;
-  if (std::shared_ptr<Mapping> own = producer_->mapping_of(segment)) return mappings_.emplace(segment, std::move(own)).first->second;
+  if (std::shared_ptr<Mapping> own = producer_->mapping_of(segment))
+    return mappings_.emplace(segment, std::move(own)).first->second;
   if (!broken_.ok()) return broken_;
   auto [entry, is_first] = opening_.try_emplace(segment);
   if (is_first) entry->second = std::make_shared<Opening>();

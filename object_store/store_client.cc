@@ -47,7 +47,8 @@ PinnedBytes::~PinnedBytes() {
   if (reader_) reader_->unpin(hazard_);
 }
 
-StoreClient::StoreClient(std::shared_ptr<detail::ProducerSide> producer, std::shared_ptr<detail::ReaderSide> reader, SendFn send)
+StoreClient::StoreClient(std::shared_ptr<detail::ProducerSide> producer, std::shared_ptr<detail::ReaderSide> reader,
+                         SendFn send)
     : producer_(std::move(producer)), reader_(std::move(reader)), send_(std::move(send)) {}
 
 StoreClient::~StoreClient() { disconnected(Status(Code::kUnavailable, "the object store's client is closed")); }
@@ -63,7 +64,9 @@ Result<MutableBlock> StoreClient::create(size_t size_bytes, std::chrono::millise
   return producer_->create(size_bytes, timeout);
 }
 
-Result<wire::ObjectLocation> StoreClient::seal(MutableBlock&& block, ObjectId id) { return producer_->seal(std::move(block), id); }
+Result<wire::ObjectLocation> StoreClient::seal(MutableBlock&& block, ObjectId id) {
+  return producer_->seal(std::move(block), id);
+}
 
 Result<PinnedBytes> StoreClient::pin(const wire::ObjectLocation& location, std::chrono::milliseconds timeout) {
   return reader_->pin(location, timeout);
@@ -78,7 +81,8 @@ void StoreClient::free(std::span<const wire::ObjectLocation> objects) {
 }
 
 bool StoreClient::handle(wire::Frame& frame) {
-  // The raylet is trusted more than a client, but a frame that does not decode is dropped all the same: whoever waits has a deadline.
+  // The raylet is trusted more than a client, but a frame that does not decode is dropped all the same: whoever waits has a
+  // deadline.
   switch (frame.type) {
     case wire::Type::kSegmentGranted:
       if (auto message = wire::decode<wire::SegmentGranted>(frame.body); message.ok()) {
@@ -92,7 +96,8 @@ bool StoreClient::handle(wire::Frame& frame) {
       if (auto message = wire::decode<wire::Reclaimed>(frame.body); message.ok()) producer_->on_reclaimed(*message);
       return true;
     case wire::Type::kSegmentOpened:
-      if (auto message = wire::decode<wire::SegmentOpened>(frame.body); message.ok()) reader_->on_opened(*message, take_descriptor(frame));
+      if (auto message = wire::decode<wire::SegmentOpened>(frame.body); message.ok())
+        reader_->on_opened(*message, take_descriptor(frame));
       return true;
     case wire::Type::kTrimSegments: producer_->on_trim(); return true;
     case wire::Type::kSegmentRetired:

@@ -1,16 +1,17 @@
-// The object store as drivers and workers see it: create -> write in place -> seal on one side, pin -> read in place on the other.
+// The object store as drivers and workers see it: create -> write in place -> seal on one side, pin -> read in place on the
+// other.
 //
-//   auto hazard = HazardPage::create().value();                      // its fd() goes with Hello, before the connection is served
-//   auto store = StoreClient::create(welcome_table_fd, std::move(hazard), send).value();
+//   auto hazard = HazardPage::create().value();                      // its fd() goes with Hello, before the connection is
+//   served auto store = StoreClient::create(welcome_table_fd, std::move(hazard), send).value();
 //   ... a receiving thread: if (store->handle(frame)) continue;      // every frame from the raylet
 //
-//   MutableBlock block = store->create(size_bytes, timeout).value(); // asks the raylet only when its own segments are used up
-//   std::memcpy(block.data(), ...);
-//   wire::ObjectLocation at = store->seal(std::move(block), id).value();   // then tell others where it is
-//   PinnedBytes bytes = store->pin(at).value();                      // about 100 ns, no message to anyone; unpins when it dies
+//   MutableBlock block = store->create(size_bytes, timeout).value(); // asks the raylet only when its own segments are used
+//   up std::memcpy(block.data(), ...); wire::ObjectLocation at = store->seal(std::move(block), id).value();   // then tell
+//   others where it is PinnedBytes bytes = store->pin(at).value();                      // about 100 ns, no message to
+//   anyone; unpins when it dies
 //
-// Thread safety: every function may be called by any thread, `handle` and `disconnected` by the one that receives (never by a thread
-// that then waits in create or pin). PinnedBytes and MutableBlock may outlive the client.
+// Thread safety: every function may be called by any thread, `handle` and `disconnected` by the one that receives (never by
+// a thread that then waits in create or pin). PinnedBytes and MutableBlock may outlive the client.
 #pragma once
 
 #include "common/fd.h"
@@ -91,8 +92,8 @@ class StoreClient {
   /// Makes the object readable by others and tells the raylet. When this fails the block is gone.
   [[nodiscard]] Result<wire::ObjectLocation> seal(MutableBlock&& block, ObjectId id);
 
-  /// kLost when the object was freed or its memory is gone; kFull when this process holds 1,024 pins. Only the first pin in a
-  /// segment asks the raylet, and waits up to `timeout` for the answer.
+  /// kLost when the object was freed or its memory is gone; kFull when this process holds 1,024 pins. Only the first pin in
+  /// a segment asks the raylet, and waits up to `timeout` for the answer.
   [[nodiscard]] Result<PinnedBytes> pin(const wire::ObjectLocation& location,
                                         std::chrono::milliseconds timeout = std::chrono::seconds(10));
 
@@ -106,7 +107,7 @@ class StoreClient {
   void disconnected(const Status& cause);
 
   struct Stats {
-    uint64_t segments = 0;         ///< Granted to this process.
+    uint64_t segments = 0;  ///< Granted to this process.
     uint64_t segment_bytes = 0;
     uint64_t used_bytes = 0;       ///< Of these, in blocks and objects that are not reclaimed.
     uint64_t pins = 0;             ///< Hazard slots in use.

@@ -87,16 +87,18 @@ void StoreCore::on(const Request& event) {
   if (client == clients_.end()) return;
   uint64_t request = event.message.request;
   if (event.message.size_bytes > options_.capacity_bytes) {
-    effects_.emplace_back(Refuse{event.process, request,
-                                 Status(Code::kFull, "an object of " + std::to_string(event.message.size_bytes) +
-                                                         " bytes cannot lie in an object store of " +
-                                                         std::to_string(options_.capacity_bytes) +
-                                                         " bytes; a larger store is set with MANTA_STORE_BYTES")});
+    effects_.emplace_back(
+        Refuse{event.process, request,
+               Status(Code::kFull, "an object of " + std::to_string(event.message.size_bytes) +
+                                       " bytes cannot lie in an object store of " + std::to_string(options_.capacity_bytes) +
+                                       " bytes; a larger store is set with MANTA_STORE_BYTES")});
     return;
   }
-  auto mine = std::count_if(waiting_.begin(), waiting_.end(), [&](const Waiting& w) { return w.request.process == event.process; });
+  auto mine =
+      std::count_if(waiting_.begin(), waiting_.end(), [&](const Waiting& w) { return w.request.process == event.process; });
   if (static_cast<size_t>(mine) >= kMaxWaitingPerClient) {
-    effects_.emplace_back(Refuse{event.process, request, Status(Code::kFull, "too many of this process's requests wait for store memory")});
+    effects_.emplace_back(
+        Refuse{event.process, request, Status(Code::kFull, "too many of this process's requests wait for store memory")});
     return;
   }
   waiting_.push_back({event, now_ + std::chrono::milliseconds(event.message.timeout_ms)});
@@ -106,10 +108,12 @@ void StoreCore::on(const Request& event) {
     waiting_.pop_back();
     effects_.emplace_back(Refuse{event.process, request, full(event)});
   }
-  if (!waiting_.empty() && (!trim_at_ || *trim_at_ > now_ + kTrimWhileWaiting)) trim_clients(waiting_.front().request.message.size_bytes);
+  if (!waiting_.empty() && (!trim_at_ || *trim_at_ > now_ + kTrimWhileWaiting))
+    trim_clients(waiting_.front().request.message.size_bytes);
 }
 
-/// Producers keep an empty segment for what they write next. When memory is short, or nothing happens, they are asked for it.
+/// Producers keep an empty segment for what they write next. When memory is short, or nothing happens, they are asked for
+/// it.
 void StoreCore::trim_clients(uint64_t wanted_bytes) {
   trim_at_.reset();
   for (const auto& [process, client] : clients_) {
@@ -129,7 +133,8 @@ bool StoreCore::grant(const Request& request) {
   if (!warm) {
     uint64_t size = segment_size(request, options_.capacity_bytes - held_bytes_ + warm_bytes_);
     if (!make_room(size)) return false;
-    std::optional<std::vector<uint32_t>> slots = take_slots(request.message.dedicated ? 1 : std::max<uint64_t>(size / kSlotBytes, 1), id);
+    std::optional<std::vector<uint32_t>> slots =
+        take_slots(request.message.dedicated ? 1 : std::max<uint64_t>(size / kSlotBytes, 1), id);
     if (!slots) return false;
     last_segment_ = id.value;
     Segment segment;
@@ -268,9 +273,9 @@ void StoreCore::retire(SegmentId id) {
 Status StoreCore::check_seal(const Seal& event) const {
   const wire::ObjectLocation& at = event.message.location;
   auto bad = [&](const char* what) {
-    return Status(Code::kInvalid, std::string("it sealed an object ") + what + " (segment " + std::to_string(at.segment) + ", offset " +
-                                      std::to_string(at.offset) + ", " + std::to_string(at.size_bytes) + " bytes, slot " +
-                                      std::to_string(at.slot) + ")");
+    return Status(Code::kInvalid, std::string("it sealed an object ") + what + " (segment " + std::to_string(at.segment) +
+                                      ", offset " + std::to_string(at.offset) + ", " + std::to_string(at.size_bytes) +
+                                      " bytes, slot " + std::to_string(at.slot) + ")");
   };
   auto found = segments_.find(at.segment);
   if (found == segments_.end() || found->second.phase != Phase::kGranted || found->second.producer != event.process) {
@@ -282,7 +287,8 @@ Status StoreCore::check_seal(const Seal& event) const {
     return bad("outside its segment");
   }
   auto after = segment.objects.lower_bound(at.offset);
-  if (after != segment.objects.end() && at.offset + extent_bytes(at.size_bytes) > after->first) return bad("over another object");
+  if (after != segment.objects.end() && at.offset + extent_bytes(at.size_bytes) > after->first)
+    return bad("over another object");
   if (after != segment.objects.begin()) {
     auto before = std::prev(after);
     if (before->first + extent_bytes(before->second.size_bytes) > at.offset) return bad("over another object");
@@ -371,9 +377,8 @@ void StoreCore::on(const Scanned& event) {
     for (uint64_t pin : pins) pinned_slots.insert(slot_of(pin));
     for (uint64_t id : std::vector(quarantine_.begin(), quarantine_.end())) {
       Segment& segment = segments_.at(id);
-      bool pinned = std::any_of(segment.slots.begin(), segment.slots.end(), [&](uint32_t slot) {
-        return !slots_[slot].occupied && pinned_slots.contains(slot);
-      });
+      bool pinned = std::any_of(segment.slots.begin(), segment.slots.end(),
+                                [&](uint32_t slot) { return !slots_[slot].occupied && pinned_slots.contains(slot); });
       if (!pinned) settle_orphan({id}, segment);
     }
   }
@@ -391,7 +396,8 @@ void StoreCore::reclaim(SegmentId id, uint64_t offset, std::map<uint64_t, std::v
   if (segment.phase == Phase::kGranted && segment.dedicated) {
     make_warm(id);
   } else if (segment.phase == Phase::kGranted) {
-    reclaimed[segment.producer.value].push_back({id.value, offset, object.size_bytes, object.slot, slots_[object.slot].generation});
+    reclaimed[segment.producer.value].push_back(
+        {id.value, offset, object.size_bytes, object.slot, slots_[object.slot].generation});
   } else if (!segment.quarantined) {
     std::erase(segment.slots, object.slot);
     release_slot(object.slot);
@@ -403,8 +409,8 @@ void StoreCore::reclaim(SegmentId id, uint64_t offset, std::map<uint64_t, std::v
   }
 }
 
-/// The producer is gone. What it had not sealed vanishes, once no reader has it pinned (it may have told one of an object whose
-/// Sealed was lost with it).
+/// The producer is gone. What it had not sealed vanishes, once no reader has it pinned (it may have told one of an object
+/// whose Sealed was lost with it).
 void StoreCore::orphan(SegmentId id, Segment& segment) {
   segment.phase = Phase::kOrphan;
   for (uint32_t slot : segment.slots) {

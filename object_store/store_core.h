@@ -2,7 +2,8 @@
 // live, what waits; never what the memory holds.
 //
 //             request                   sealed                 free                    no pin
-//   (none) ------------> GRANTED ---------------> objects ---------------> limbo -----------------> reclaimed to its producer
+//   (none) ------------> GRANTED ---------------> objects ---------------> limbo -----------------> reclaimed to its
+//   producer
 //                           |                                                                        (orphan: punched out)
 //     producer returns it,  |  producer gone
 //     or its one object is  |  with objects left
@@ -38,11 +39,11 @@
 
 namespace manta::object_store {
 
-inline constexpr uint64_t kFirstSegmentBytes = uint64_t{16} << 20;   ///< A producer's first standard segment; then:
+inline constexpr uint64_t kFirstSegmentBytes = uint64_t{16} << 20;  ///< A producer's first standard segment; then:
 inline constexpr uint64_t kSegmentBytes = uint64_t{64} << 20;
-inline constexpr uint64_t kDedicatedBytes = uint64_t{8} << 20;       ///< Objects above this get a segment of their own.
+inline constexpr uint64_t kDedicatedBytes = uint64_t{8} << 20;  ///< Objects above this get a segment of their own.
 inline constexpr uint64_t kSegmentGrainBytes = uint64_t{2} << 20;
-inline constexpr uint64_t kSlotBytes = uint64_t{32} << 10;           ///< One slot for so much of a standard segment.
+inline constexpr uint64_t kSlotBytes = uint64_t{32} << 10;  ///< One slot for so much of a standard segment.
 inline constexpr uint64_t kAlignment = 64;
 inline constexpr uint64_t kPageBytes = 4096;
 
@@ -56,15 +57,37 @@ class StoreCore {
   [[nodiscard]] static uint32_t slots_for(uint64_t capacity_bytes);
 
   // Events.
-  struct ClientJoined { ProcessId process; int pid = 0; };
-  struct ClientGone { ProcessId process; };
-  struct Request { ProcessId process; wire::RequestSegment message; };
-  struct Return { ProcessId process; SegmentId segment; };
-  struct Failed { ProcessId process; SegmentId segment; };  ///< A new segment could not be made; its request is answered.
-  struct Seal { ProcessId process; wire::Sealed message; };
-  struct Freed { ProcessId process; std::vector<wire::ObjectLocation> objects; };
+  struct ClientJoined {
+    ProcessId process;
+    int pid = 0;
+  };
+  struct ClientGone {
+    ProcessId process;
+  };
+  struct Request {
+    ProcessId process;
+    wire::RequestSegment message;
+  };
+  struct Return {
+    ProcessId process;
+    SegmentId segment;
+  };
+  struct Failed {
+    ProcessId process;
+    SegmentId segment;
+  };  ///< A new segment could not be made; its request is answered.
+  struct Seal {
+    ProcessId process;
+    wire::Sealed message;
+  };
+  struct Freed {
+    ProcessId process;
+    std::vector<wire::ObjectLocation> objects;
+  };
   /// Every pin of every client, looked at after the effects of the steps before were carried out.
-  struct Scanned { std::vector<uint64_t> pins; };
+  struct Scanned {
+    std::vector<uint64_t> pins;
+  };
   struct Tick {};
   using Event = std::variant<ClientJoined, ClientGone, Request, Return, Failed, Seal, Freed, Scanned, Tick>;
 
@@ -77,14 +100,36 @@ class StoreCore {
     bool is_new = false;  ///< Make it; else it exists and may be warm.
     std::vector<uint32_t> slots, generations;
   };
-  struct Refuse { ProcessId process; uint64_t request = 0; Status status; };
-  struct Reclaim { ProcessId process; std::vector<wire::ObjectLocation> objects; };
-  struct SetGeneration { uint32_t slot = 0; uint32_t generation = 0; };
+  struct Refuse {
+    ProcessId process;
+    uint64_t request = 0;
+    Status status;
+  };
+  struct Reclaim {
+    ProcessId process;
+    std::vector<wire::ObjectLocation> objects;
+  };
+  struct SetGeneration {
+    uint32_t slot = 0;
+    uint32_t generation = 0;
+  };
   struct Scan {};  ///< Look at the pins now, then step(Scanned).
-  struct Punch { SegmentId segment; uint64_t offset = 0; uint64_t size_bytes = 0; };
-  struct Retire { SegmentId segment; };  ///< Give its memory back, tell whoever has it open.
-  struct Trim { ProcessId process; uint64_t wanted_bytes = 0; };  ///< Ask it to return segments that hold nothing.
-  struct Reject { ProcessId process; Status status; };
+  struct Punch {
+    SegmentId segment;
+    uint64_t offset = 0;
+    uint64_t size_bytes = 0;
+  };
+  struct Retire {
+    SegmentId segment;
+  };  ///< Give its memory back, tell whoever has it open.
+  struct Trim {
+    ProcessId process;
+    uint64_t wanted_bytes = 0;
+  };  ///< Ask it to return segments that hold nothing.
+  struct Reject {
+    ProcessId process;
+    Status status;
+  };
   using Effect = std::variant<Grant, Refuse, Reclaim, SetGeneration, Scan, Punch, Retire, Trim, Reject>;
   using Effects = std::vector<Effect>;
 
@@ -124,7 +169,7 @@ class StoreCore {
   };
   struct Slot {
     uint32_t generation = 1;
-    SegmentId segment;       // 0: free
+    SegmentId segment;      // 0: free
     bool occupied = false;  // an object in `segment` has it, live or limbo
   };
   struct Client {
@@ -175,7 +220,7 @@ class StoreCore {
   Effects effects_;
   std::unordered_map<uint64_t, Segment> segments_;
   std::unordered_map<uint64_t, Client> clients_;
-  std::vector<Slot> slots_;          // as many as were ever taken
+  std::vector<Slot> slots_;  // as many as were ever taken
   std::vector<uint32_t> free_slots_;
   std::unordered_map<uint32_t, ProcessId> early_frees_;  // slot -> who freed it before its Sealed was read
   std::deque<Waiting> waiting_;

@@ -48,13 +48,15 @@ Status StoreCore::full(const Request& request) const {
   }
   auto name = [this](uint64_t process) {
     auto client = clients_.find(process);
-    return client == clients_.end() ? "process " + ProcessId{process}.to_string() : "pid " + std::to_string(client->second.pid);
+    return client == clients_.end() ? "process " + ProcessId{process}.to_string()
+                                    : "pid " + std::to_string(client->second.pid);
   };
   return Status(Code::kFull,
-                "the object store is full: " + human(request.message.size_bytes) + " were asked for and did not get free within " +
-                    std::to_string(request.message.timeout_ms) + " ms. Capacity " + human(options_.capacity_bytes) + ", granted " +
-                    human(held_bytes_ - warm_bytes_) + ". Segments by producer: " + largest(granted, name) + ", producers that ended " +
-                    human(orphaned) + ". Objects by owner: " + largest(owned, name) + ", freed but still being read " + human(pinned) +
+                "the object store is full: " + human(request.message.size_bytes) +
+                    " were asked for and did not get free within " + std::to_string(request.message.timeout_ms) +
+                    " ms. Capacity " + human(options_.capacity_bytes) + ", granted " + human(held_bytes_ - warm_bytes_) +
+                    ". Segments by producer: " + largest(granted, name) + ", producers that ended " + human(orphaned) +
+                    ". Objects by owner: " + largest(owned, name) + ", freed but still being read " + human(pinned) +
                     ". Drop references to large objects, or give the store more memory with MANTA_STORE_BYTES");
 }
 

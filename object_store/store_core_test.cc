@@ -91,13 +91,15 @@ class World {
     EXPECT_LE(punch.offset + punch.size_bytes, files.at(punch.segment.value));
     for (const Known& object : known) {
       if (object.at.segment != punch.segment.value || !must_keep(object)) continue;
-      EXPECT_TRUE(object.at.offset >= punch.offset + punch.size_bytes || object.at.offset + object.at.size_bytes <= punch.offset)
+      EXPECT_TRUE(object.at.offset >= punch.offset + punch.size_bytes ||
+                  object.at.offset + object.at.size_bytes <= punch.offset)
           << "punched under an object";
     }
     punched_bytes += punch.size_bytes;
   }
   void carry_out(StoreCore::Retire& retire) {
-    for (const Known& object : known) EXPECT_FALSE(object.at.segment == retire.segment.value && must_keep(object)) << "retired under an object";
+    for (const Known& object : known)
+      EXPECT_FALSE(object.at.segment == retire.segment.value && must_keep(object)) << "retired under an object";
     EXPECT_EQ(files.erase(retire.segment.value), 1u);
     grants.erase(retire.segment.value);
   }
@@ -316,7 +318,8 @@ TEST(StoreCore, FullSaysWhoHoldsWhat) {
   world.advance(std::chrono::milliseconds(500));
   EXPECT_EQ(world.answered[2], 0u);
   EXPECT_EQ(world.last_refusal.code(), Code::kFull);
-  for (const char* part : {"10 MiB", "Capacity 32 MiB", "granted 30 MiB", "pid 100 30 MiB", "pid 200 29 MiB", "500 ms", "MANTA_STORE_BYTES"}) {
+  for (const char* part :
+       {"10 MiB", "Capacity 32 MiB", "granted 30 MiB", "pid 100 30 MiB", "pid 200 29 MiB", "500 ms", "MANTA_STORE_BYTES"}) {
     EXPECT_NE(world.last_refusal.message().find(part), std::string::npos) << part << " in " << world.last_refusal.message();
   }
   world.request(2, 3, 33 * kMiB, 60'000, true);
@@ -393,7 +396,8 @@ TEST(StoreCore, RandomHistoriesKeepTheInvariants) {
         case 3:
           if (uint64_t process = pick(); process != 0) {
             bool dedicated = random() % 3 == 0;
-            world.request(process, next_request++, random() % (dedicated ? 20 * kMiB : kMiB), random() % 2 == 0 ? 0 : 100, dedicated);
+            world.request(process, next_request++, random() % (dedicated ? 20 * kMiB : kMiB), random() % 2 == 0 ? 0 : 100,
+                          dedicated);
           }
           break;
         case 4:
@@ -405,7 +409,8 @@ TEST(StoreCore, RandomHistoriesKeepTheInvariants) {
             bool fits = offset + bytes + 64 <= grant->second.size_bytes;
             for (const World::Known& object : world.known) {
               if (object.at.segment == grant->first && !object.reclaimed) {
-                fits = fits && (object.at.offset >= offset + bytes + 64 || object.at.offset + object.at.size_bytes + 64 <= offset);
+                fits = fits &&
+                       (object.at.offset >= offset + bytes + 64 || object.at.offset + object.at.size_bytes + 64 <= offset);
               }
             }
             world.rejected = {};

@@ -28,7 +28,9 @@ struct ClientEntry {
 
 struct StoreServer::State {
   State(const Options& given, ObjectTable made)
-      : clock(given.clock), capacity_bytes(given.capacity_bytes), table(std::move(made)),
+      : clock(given.clock),
+        capacity_bytes(given.capacity_bytes),
+        table(std::move(made)),
         core({given.capacity_bytes, StoreCore::slots_for(given.capacity_bytes)}) {}
 
   const Clock* clock;
@@ -50,7 +52,9 @@ struct StoreServer::State {
   }
 
   void carry_out(StoreCore::Grant& grant);
-  void carry_out(StoreCore::Refuse& refuse) { send(refuse.process, wire::SegmentRefused{refuse.request, wire::to_wire(refuse.status)}); }
+  void carry_out(StoreCore::Refuse& refuse) {
+    send(refuse.process, wire::SegmentRefused{refuse.request, wire::to_wire(refuse.status)});
+  }
   void carry_out(StoreCore::Reclaim& reclaim) { send(reclaim.process, wire::Reclaimed{std::move(reclaim.objects)}); }
   void carry_out(StoreCore::SetGeneration& set) { table.set(set.slot, set.generation); }
   void carry_out(StoreCore::Scan&) { (void)step(StoreCore::Scanned{pins()}); }
@@ -82,7 +86,8 @@ std::vector<uint64_t> StoreServer::State::pins() const {
 
 void StoreServer::State::give_back(const Fd& fd, uint64_t offset, uint64_t size_bytes) {
   // Punching allocates nothing, so it does not fail for lack of memory; were it to, the pages stay until the file is closed.
-  (void)::fallocate(fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset), static_cast<off_t>(size_bytes));
+  (void)::fallocate(fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                    static_cast<off_t>(size_bytes));
 }
 
 void StoreServer::State::carry_out(StoreCore::Grant& grant) {
@@ -99,7 +104,8 @@ void StoreServer::State::carry_out(StoreCore::Grant& grant) {
   }
   for (size_t i = 0; i < grant.slots.size(); ++i) table.set(grant.slots[i], grant.generations[i]);
   file.known_to.insert(grant.process.value);
-  wire::SegmentGranted message{grant.request, grant.segment.value, grant.size_bytes, std::move(grant.slots), std::move(grant.generations)};
+  wire::SegmentGranted message{grant.request, grant.segment.value, grant.size_bytes, std::move(grant.slots),
+                               std::move(grant.generations)};
   send(grant.process, message, {file.fd.get()});
 }
 
@@ -132,7 +138,8 @@ StoreServer::StoreServer(std::unique_ptr<State> state) : state_(std::move(state)
 StoreServer::~StoreServer() = default;
 
 Result<std::unique_ptr<StoreServer>> StoreServer::create(const Options& options) {
-  if (options.capacity_bytes < kPageBytes) return Status(Code::kInvalid, "an object store needs a capacity of a page at least");
+  if (options.capacity_bytes < kPageBytes)
+    return Status(Code::kInvalid, "an object store needs a capacity of a page at least");
   MANTA_ASSIGN_OR_RETURN(ObjectTable table, ObjectTable::create(StoreCore::slots_for(options.capacity_bytes)));
   return std::unique_ptr<StoreServer>(new StoreServer(std::make_unique<State>(options, std::move(table))));
 }

@@ -1,5 +1,5 @@
-// The object store inside mantad: the I/O around StoreCore. It makes segments, owns the object table, looks at the clients' hazard
-// pages, turns their messages into events of the core and the core's effects into messages.
+// The object store inside mantad: the I/O around StoreCore. It makes segments, owns the object table, looks at the clients'
+// hazard pages, turns their messages into events of the core and the core's effects into messages.
 //
 // Thread safety: none; the raylet's event loop owns it. Nothing here blocks: a segment's pages are taken by its producer.
 //
@@ -59,8 +59,8 @@ class StoreServer {
   /// client_gone.
   Result<bool> handle(ProcessId process, const wire::Frame& frame);
 
-  /// The process ended, or its connection did. All frames that it sent before have been handled. Its pins and unsealed objects
-  /// vanish, objects that it owned are freed, objects that it produced for other owners live on.
+  /// The process ended, or its connection did. All frames that it sent before have been handled. Its pins and unsealed
+  /// objects vanish, objects that it owned are freed, objects that it produced for other owners live on.
   void client_gone(ProcessId process);
 
   [[nodiscard]] std::optional<Time> next_deadline() const;

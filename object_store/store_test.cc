@@ -136,7 +136,8 @@ TEST(Store, APinnedObjectIsNotReusedHoweverFullTheStore) {
   EXPECT_EQ((*reader)->pin({at.segment, at.offset, at.size_bytes, at.slot, at.generation + 7}).status().code(), Code::kLost);
   for (uint64_t i = 0; i < 500; ++i) {
     wire::ObjectLocation other = put(*producer, 90'000 + i % 20'000, 0x22, 1, 10 + i);
-    ASSERT_TRUE(other.segment != at.segment || other.offset >= at.offset + at.size_bytes || other.offset + other.size_bytes <= at.offset);
+    ASSERT_TRUE(other.segment != at.segment || other.offset >= at.offset + at.size_bytes ||
+                other.offset + other.size_bytes <= at.offset);
     (*producer)->free({&other, 1});
   }
   EXPECT_TRUE(is_filled(pinned, 100'000, 0x11));
@@ -223,7 +224,8 @@ TEST(Store, AKilledProducerLeavesItsSealedObjectsAndNothingElse) {
   board->wait_for(1);
   kill_and_reap(child);
   // What is left: the pages that the two sealed objects touch.
-  ASSERT_TRUE(node.eventually([](const StoreStats& stats) { return stats.granted_bytes - stats.warm_bytes <= 10 * kMiB + 320'000; }));
+  ASSERT_TRUE(node.eventually(
+      [](const StoreStats& stats) { return stats.granted_bytes - stats.warm_bytes <= 10 * kMiB + 320'000; }));
   EXPECT_TRUE(is_filled((*owner)->pin(board->location[0]).value(), 300'000, 0x5a));
   EXPECT_TRUE(is_filled((*owner)->pin(board->location[1]).value(), 10 * kMiB, 0x5b));
   (*owner)->free({board->location, 2});
@@ -251,7 +253,8 @@ TEST(Store, AKilledReaderLetsGoOfItsPins) {
   (*owner)->free({board->location, 1});
   ASSERT_TRUE(node.eventually([](const StoreStats& stats) { return stats.limbo_objects == 1; }));
   kill_and_reap(child);
-  EXPECT_TRUE(node.eventually([&](const StoreStats& stats) { return stats.limbo_objects == 0 && (*owner)->stats().used_bytes == 0; }));
+  EXPECT_TRUE(node.eventually(
+      [&](const StoreStats& stats) { return stats.limbo_objects == 0 && (*owner)->stats().used_bytes == 0; }));
 }
 
 TEST(Store, AnOwnerThatEndsFreesWhatItOwned) {
@@ -353,7 +356,8 @@ TEST(Store, ThreadsOfOneProcessShareItsSegments) {
     });
   }
   for (std::thread& thread : threads) thread.join();
-  EXPECT_TRUE(node.eventually([&](const StoreStats& stats) { return stats.objects == 0 && (*client)->stats().used_bytes == 0; }));
+  EXPECT_TRUE(
+      node.eventually([&](const StoreStats& stats) { return stats.objects == 0 && (*client)->stats().used_bytes == 0; }));
 }
 
 TEST(Store, PinsAreCountedAndBounded) {
@@ -385,7 +389,8 @@ TEST(Store, RetiredSegmentsAreUnmappedOnceNobodyReadsThem) {
   (*producer)->free({&at, 1});
   ASSERT_TRUE(node.eventually([](const StoreStats& stats) { return stats.warm_bytes >= 10 * kMiB; }));
   node.clock.advance(std::chrono::seconds(11));
-  EXPECT_TRUE(node.eventually([&](const StoreStats& stats) { return stats.warm_bytes == 0 && (*reader)->stats().mapped_segments == 0; }));
+  EXPECT_TRUE(node.eventually(
+      [&](const StoreStats& stats) { return stats.warm_bytes == 0 && (*reader)->stats().mapped_segments == 0; }));
   EXPECT_EQ(TestNode::resident_bytes(), 0u);
 }
 
@@ -415,7 +420,8 @@ TEST(Store, WithoutARayletEverythingFailsAndNothingHangs) {
   node.reset();
   waiter.join();
   EXPECT_EQ((*client)->create(10 * kMiB, kPatience).status().code(), Code::kUnavailable);
-  EXPECT_EQ((*client)->pin({999, 0, 10, at.slot, at.generation}).ok(), true);  // pinned already: the segment named is not looked at
+  EXPECT_EQ((*client)->pin({999, 0, 10, at.slot, at.generation}).ok(),
+            true);  // pinned already: the segment named is not looked at
   EXPECT_EQ((*client)->seal(std::move(block), {1, 3}).status().code(), Code::kUnavailable);
   EXPECT_TRUE(is_filled(pinned, 1'000, 1));  // what is mapped stays readable
   (void)large;

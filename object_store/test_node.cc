@@ -11,7 +11,9 @@
 namespace manta::object_store {
 
 TestClient::TestClient(Fd socket, uint64_t process)
-    : process_(process), connection_(std::make_unique<wire::Connection>(std::move(socket))), wake_(::eventfd(0, EFD_CLOEXEC)) {
+    : process_(process),
+      connection_(std::make_unique<wire::Connection>(std::move(socket))),
+      wake_(::eventfd(0, EFD_CLOEXEC)) {
   HazardPage hazard = HazardPage::create().value();
   wire::Hello hello;
   hello.process = process;
@@ -19,10 +21,11 @@ TestClient::TestClient(Fd socket, uint64_t process)
   Status sent = connection_->send(hello, {hazard.fd().get()});
   MANTA_CHECK(sent.ok(), sent.to_string());
   wire::Frame welcome = connection_->receive_one(std::chrono::seconds(20)).value();
-  store_ = StoreClient::create(welcome.descriptors.at(0), std::move(hazard), [this](auto type, auto body, auto& descriptors) {
-             ++sent_;
-             return connection_->send_frame(type, body, descriptors);
-           }).value();
+  store_ =
+      StoreClient::create(welcome.descriptors.at(0), std::move(hazard), [this](auto type, auto body, auto& descriptors) {
+        ++sent_;
+        return connection_->send_frame(type, body, descriptors);
+      }).value();
   receiver_ = std::thread([this] {
     while (!stop_) {
       std::vector<wire::Frame> frames;
@@ -89,10 +92,9 @@ bool TestNode::handle(Peer& peer) {
       auto hello = wire::decode<wire::Hello>(frame.body).value();
       peer.process = {hello.process};
       wire::Connection* connection = peer.connection.get();
-      Status joined = server_->client_joined(peer.process, hello.pid, std::move(frame.descriptors.at(0)),
-                                             [connection](auto type, auto body, auto& descriptors) {
-                                               return connection->send_frame(type, body, descriptors);
-                                             });
+      Status joined = server_->client_joined(
+          peer.process, hello.pid, std::move(frame.descriptors.at(0)),
+          [connection](auto type, auto body, auto& descriptors) { return connection->send_frame(type, body, descriptors); });
       MANTA_CHECK(joined.ok(), joined.to_string());
       MANTA_CHECK(connection->send(wire::Welcome{}, {server_->table_fd().get()}).ok());
       continue;
@@ -144,7 +146,7 @@ uint64_t TestNode::resident_bytes() {
   for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
     std::error_code gone;
     std::string target = std::filesystem::read_symlink(entry.path(), gone).string();
-    struct stat info{};
+    struct stat info {};
     if (target.find("memfd:manta-segment") == std::string::npos || ::stat(entry.path().c_str(), &info) != 0) continue;
     if (seen.insert(info.st_ino).second) bytes += static_cast<uint64_t>(info.st_blocks) * 512;
   }

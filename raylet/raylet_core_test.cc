@@ -82,7 +82,7 @@ TEST(RayletCore, AnOwnerWithNothingGoesFirstAndAnotherGivesBack) {
   const auto reclaims = world.sent<wire::ReclaimLease>(kDriver);
   ASSERT_THAT(reclaims, SizeIs(1));  // one is enough
   world.say(kDriver, wire::ReturnLease{reclaims[0].lease});
-  world.start_all();  // the worker that came free is the asker itself
+  world.start_all();                      // the worker that came free is the asker itself
   EXPECT_TRUE(world.grant_of(other, 1));  // before the driver's older requests
   EXPECT_THAT(world.grants, SizeIs(3));
 }

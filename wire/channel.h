@@ -4,11 +4,11 @@
 //   caller --- requests ring ---> worker        each message: {size, kind, state, ...} then bytes, 16-byte aligned, in place
 //   caller <--- replies ring ---- worker
 //
-// Invariants: positions only grow; a message never wraps (a filler takes the end of the ring); the header after the last message
-// says kEmpty; bytes of a message are written before its state says kQueued, and not reused before `tail` passes them.
-// A consumer that waits looks at the state of the next header: one cache line moves for a small message, and no shared head.
-// A position or a size read from shared memory is checked before use: a peer that scribbles gets its channel closed (kInvalid)
-// and reaches nothing beyond it.
+// Invariants: positions only grow; a message never wraps (a filler takes the end of the ring); the header after the last
+// message says kEmpty; bytes of a message are written before its state says kQueued, and not reused before `tail` passes
+// them. A consumer that waits looks at the state of the next header: one cache line moves for a small message, and no shared
+// head. A position or a size read from shared memory is checked before use: a peer that scribbles gets its channel closed
+// (kInvalid) and reaches nothing beyond it.
 //
 // A queued message can be taken back by its producer until its consumer claims it (a compare-and-swap on `state`).
 //
@@ -66,15 +66,15 @@ class Ring {
   Ring() = default;
   Ring(RingHeader* header, std::byte* data, size_t capacity_bytes, End end);
 
-  /// Room for a message of `size_bytes` (never an empty span for size 0), or an empty span when the ring is full now or broken.
-  /// Fill it, then `publish`. Precondition: size_bytes <= kMaxRingMessageBytes.
+  /// Room for a message of `size_bytes` (never an empty span for size 0), or an empty span when the ring is full now or
+  /// broken. Fill it, then `publish`. Precondition: size_bytes <= kMaxRingMessageBytes.
   [[nodiscard]] std::span<std::byte> reserve(size_t size_bytes);
   /// Makes the reserved message visible (its first `size_bytes`); returns its position. `kind` is not 0xFFFF.
   uint64_t publish(uint16_t kind, size_t size_bytes);
 
   /// The next message that its producer has not taken back, claimed for this consumer; nothing when the ring is empty;
-  /// kInvalid when the shared memory is not a ring any more. The body still lies in memory that the producer can write: whoever
-  /// decodes it reads each byte once.
+  /// kInvalid when the shared memory is not a ring any more. The body still lies in memory that the producer can write:
+  /// whoever decodes it reads each byte once.
   [[nodiscard]] Result<std::optional<RingMessage>> claim();
   /// Gives the claimed message's room back. Messages are released in the order they were claimed.
   void release(const RingMessage& message);
@@ -92,7 +92,9 @@ class Ring {
  private:
   static constexpr uint16_t kFiller = 0xFFFF;
   static constexpr size_t kHeaderBytes = sizeof(SlotHeader);
-  static uint64_t slot_bytes(size_t size_bytes) { return kHeaderBytes + ((std::max<size_t>(size_bytes, 1) + 15) & ~size_t{15}); }
+  static uint64_t slot_bytes(size_t size_bytes) {
+    return kHeaderBytes + ((std::max<size_t>(size_bytes, 1) + 15) & ~size_t{15});
+  }
 
   [[nodiscard]] SlotHeader* slot(uint64_t position) const {
     return reinterpret_cast<SlotHeader*>(data_ + (position & (capacity_bytes_ - 1)));
@@ -104,18 +106,19 @@ class Ring {
 
   RingHeader* header_ = nullptr;
   std::byte* data_ = nullptr;
-  uint64_t capacity_bytes_ = 0;   // a power of two
-  uint64_t position_ = 0;         // producer: its head; consumer: what it has claimed up to
-  uint64_t tail_ = 0;             // producer: as last seen and checked; consumer: as it wrote it
+  uint64_t capacity_bytes_ = 0;  // a power of two
+  uint64_t position_ = 0;        // producer: its head; consumer: what it has claimed up to
+  uint64_t tail_ = 0;            // producer: as last seen and checked; consumer: as it wrote it
   uint64_t reserved_ = 0;
-  uint64_t claimed_ = 0;          // consumer: messages claimed and not released
+  uint64_t claimed_ = 0;  // consumer: messages claimed and not released
   End end_ = End::kProducer;
   bool broken_ = false;
 };
 
 inline bool Ring::refresh_tail() {
   uint64_t tail = header_->tail.load(std::memory_order_acquire);
-  if (tail < tail_ || tail > position_ || (tail & 15) != 0) [[unlikely]] return broken_ = true, false;
+  if (tail < tail_ || tail > position_ || (tail & 15) != 0) [[unlikely]]
+    return broken_ = true, false;
   tail_ = tail;
   return true;
 }
@@ -126,7 +129,8 @@ inline std::span<std::byte> Ring::reserve(size_t size_bytes) {
   uint64_t filler = to_end < bytes ? to_end : 0;
   uint64_t end = position_ + filler + bytes + kHeaderBytes;  // the next header is written with this message
   if (end - tail_ > capacity_bytes_ && (broken_ || !refresh_tail() || end - tail_ > capacity_bytes_)) return {};
-  if (filler != 0) [[unlikely]] put(kFiller, static_cast<uint32_t>(filler - kHeaderBytes), filler, SlotState::kTakenBack);
+  if (filler != 0) [[unlikely]]
+    put(kFiller, static_cast<uint32_t>(filler - kHeaderBytes), filler, SlotState::kTakenBack);
   reserved_ = bytes;
   return {data_ + (position_ & (capacity_bytes_ - 1)) + kHeaderBytes, bytes - kHeaderBytes};
 }
@@ -148,8 +152,10 @@ inline void Ring::put(uint16_t kind, uint32_t size_bytes, uint64_t bytes, SlotSt
 
 inline Result<std::optional<RingMessage>> Ring::claim() {
   RingMessage message;
-  if (next(message)) [[likely]] return std::optional<RingMessage>(message);
-  if (broken_) [[unlikely]] return broken();
+  if (next(message)) [[likely]]
+    return std::optional<RingMessage>(message);
+  if (broken_) [[unlikely]]
+    return broken();
   return std::optional<RingMessage>();
 }
 
@@ -179,14 +185,15 @@ class Bell {
   Bell& operator=(Bell&&) noexcept;
   ~Bell();
 
-  /// After publishing: wakes the owner if it sleeps on that line. No system call when it does not, and one a sleep when it does,
-  /// however many ring.
+  /// After publishing: wakes the owner if it sleeps on that line. No system call when it does not, and one a sleep when it
+  /// does, however many ring.
   void ring(Line line);
 
-  /// Owner: before looking at the rings one last time, says it is about to sleep; returns the ticket for `sleep`. Several threads
-  /// may sleep on one line: a ring wakes them all. Each prepare_sleep is followed by one sleep or cancel_sleep.
+  /// Owner: before looking at the rings one last time, says it is about to sleep; returns the ticket for `sleep`. Several
+  /// threads may sleep on one line: a ring wakes them all. Each prepare_sleep is followed by one sleep or cancel_sleep.
   [[nodiscard]] uint32_t prepare_sleep(Line line);
-  /// Owner: sleeps until rung since the ticket was drawn, or the timeout passes (or for no reason). Clears the sleeping mark.
+  /// Owner: sleeps until rung since the ticket was drawn, or the timeout passes (or for no reason). Clears the sleeping
+  /// mark.
   void sleep(Line line, uint32_t ticket, int64_t timeout_us);
   /// Owner: found work after all.
   void cancel_sleep(Line line);

@@ -21,7 +21,8 @@ constexpr int64_t kForever = 1'000'000'000;  // a lost ring shows as a test that
 /// A ring in ordinary memory, of any size, with both ends and a door to what a hostile peer would write.
 struct SmallRing {
   explicit SmallRing(size_t capacity)
-      : data(capacity / 8), producer(&header, bytes(), capacity, Ring::End::kProducer),
+      : data(capacity / 8),
+        producer(&header, bytes(), capacity, Ring::End::kProducer),
         consumer(&header, bytes(), capacity, Ring::End::kConsumer) {}
   std::byte* bytes() { return reinterpret_cast<std::byte*>(data.data()); }
   alignas(64) RingHeader header{};

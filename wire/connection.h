@@ -50,8 +50,9 @@ class Connection {
   }
   Status send_frame(Type type, std::string_view body, const std::vector<int>& fds = {});
 
-  /// Reads what is there, 4 MiB a call at most (poll level-triggered). Appends whole frames to `frames`. kUnavailable at end of file or a broken peer (frames that came
-  /// before are appended first); kInvalid on a malformed frame, after which the connection is unusable.
+  /// Reads what is there, 4 MiB a call at most (poll level-triggered). Appends whole frames to `frames`. kUnavailable at end
+  /// of file or a broken peer (frames that came before are appended first); kInvalid on a malformed frame, after which the
+  /// connection is unusable.
   Status receive(std::vector<Frame>& frames);
 
   /// Waits until a frame is there or the deadline passes (kTimeout).
@@ -60,8 +61,8 @@ class Connection {
   /// Sends what the outbox holds; true when it is empty.
   Result<bool> flush();
   [[nodiscard]] bool wants_write() const;
-  /// `blocked` is called by the sending thread, no lock held, when its frame had to wait in an empty outbox: an event loop must now
-  /// poll for writing. Set it before other threads send.
+  /// `blocked` is called by the sending thread, no lock held, when its frame had to wait in an empty outbox: an event loop
+  /// must now poll for writing. Set it before other threads send.
   void on_blocked(std::function<void()> blocked);
 
   /// Waits until the outbox is empty or the deadline passes.

@@ -69,7 +69,7 @@ std::string frame_bytes(Type type, std::string_view body, uint16_t descriptors =
 }
 
 ino_t inode(int fd) {
-  struct stat info{};
+  struct stat info {};
   EXPECT_EQ(::fstat(fd, &info), 0);
   return info.st_ino;
 }

@@ -60,24 +60,35 @@ class Walker {
   std::string_view value(size_t& children) {
     if (at_ == end_) return "cut short";
     auto tag = static_cast<unsigned char>(*at_++);
-    if (tag <= 0x7f || tag >= 0xe0) return {};                      // fixint
+    if (tag <= 0x7f || tag >= 0xe0) return {};                                 // fixint
     if (tag <= 0x8f) return children = (tag & 0x0fu) * 2, std::string_view{};  // fixmap
     if (tag <= 0x9f) return children = tag & 0x0fu, std::string_view{};        // fixarray
-    if (tag <= 0xbf) return skip(tag & 0x1fu);                      // fixstr
+    if (tag <= 0xbf) return skip(tag & 0x1fu);                                 // fixstr
     switch (tag) {
-      case 0xc0: case 0xc2: case 0xc3: return {};                   // nil, false, true
-      case 0xc4: case 0xd9: return sized(1);                        // bin, str
-      case 0xc5: case 0xda: return sized(2);
-      case 0xc6: case 0xdb: return sized(4);
-      case 0xcc: case 0xd0: return skip(1);                         // integers, floats
-      case 0xcd: case 0xd1: return skip(2);
-      case 0xca: case 0xce: case 0xd2: return skip(4);
-      case 0xcb: case 0xcf: case 0xd3: return skip(8);
-      case 0xdc: return counted(2, 1, children);                    // arrays, maps
+      case 0xc0:
+      case 0xc2:
+      case 0xc3: return {};  // nil, false, true
+      case 0xc4:
+      case 0xd9: return sized(1);  // bin, str
+      case 0xc5:
+      case 0xda: return sized(2);
+      case 0xc6:
+      case 0xdb: return sized(4);
+      case 0xcc:
+      case 0xd0: return skip(1);  // integers, floats
+      case 0xcd:
+      case 0xd1: return skip(2);
+      case 0xca:
+      case 0xce:
+      case 0xd2: return skip(4);
+      case 0xcb:
+      case 0xcf:
+      case 0xd3: return skip(8);
+      case 0xdc: return counted(2, 1, children);  // arrays, maps
       case 0xdd: return counted(4, 1, children);
       case 0xde: return counted(2, 2, children);
       case 0xdf: return counted(4, 2, children);
-      default: return "a type that no message has";                 // extensions, 0xc1
+      default: return "a type that no message has";  // extensions, 0xc1
     }
   }
 

@@ -1,7 +1,8 @@
 // Frames: how a message and its descriptors cross a Unix socket, and the caps that make a hostile peer harmless.
 //
 // A frame is {u32 magic, u16 type, u16 descriptors, u32 size, u32 reserved}, little endian, then `size` bytes of msgpack.
-// Caps: 16 MiB a frame, depth 32, array, map and string counts checked against the bytes left, a million values, 8 descriptors.
+// Caps: 16 MiB a frame, depth 32, array, map and string counts checked against the bytes left, a million values, 8
+// descriptors.
 #pragma once
 
 #include "wire/messages.h"
@@ -15,7 +16,8 @@ inline constexpr uint32_t kFrameMagic = 0x414E544D;  // "MTNA"
 inline constexpr size_t kFrameHeaderBytes = 16;
 inline constexpr size_t kMaxFrameBytes = size_t{16} << 20;
 inline constexpr int kMaxDepth = 32;
-inline constexpr size_t kMaxValues = size_t{1} << 20;  ///< Parsed, a one-byte value takes 24 bytes: a frame costs 24 MiB at most.
+inline constexpr size_t kMaxValues = size_t{1}
+                                     << 20;  ///< Parsed, a one-byte value takes 24 bytes: a frame costs 24 MiB at most.
 inline constexpr int kMaxDescriptors = 8;
 
 struct FrameHeader {

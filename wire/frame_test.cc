@@ -52,12 +52,14 @@ TEST(Frame, EveryPrefixIsRefused) {
 
 TEST(Frame, CountsAreNotBelieved) {
   for (std::string_view hostile : {
-           std::string_view("\xdd\xff\xff\xff\xff", 5),              // array of 4 billion
-           std::string_view("\xdf\x80\x00\x00\x00", 5),              // map of 2 billion pairs
-           std::string_view("\x91\xdb\xff\xff\xff\xff", 6),          // string of 4 GiB
-           std::string_view("\x91\xc6\xff\xff\xff\xff", 6),          // binary of 4 GiB
-           std::string_view("\x92\xdd\x00\x00\x00\x05\x01", 7),      // array of 5 with 1 byte left
-           std::string_view("\xc1", 1), std::string_view("\xc7\x01\x05x", 4), std::string_view("\xd4\x05x", 3),
+           std::string_view("\xdd\xff\xff\xff\xff", 5),          // array of 4 billion
+           std::string_view("\xdf\x80\x00\x00\x00", 5),          // map of 2 billion pairs
+           std::string_view("\x91\xdb\xff\xff\xff\xff", 6),      // string of 4 GiB
+           std::string_view("\x91\xc6\xff\xff\xff\xff", 6),      // binary of 4 GiB
+           std::string_view("\x92\xdd\x00\x00\x00\x05\x01", 7),  // array of 5 with 1 byte left
+           std::string_view("\xc1", 1),
+           std::string_view("\xc7\x01\x05x", 4),
+           std::string_view("\xd4\x05x", 3),
        }) {
     EXPECT_EQ(decode<LeaseGranted>(hostile).status().code(), Code::kInvalid);
   }

@@ -1,9 +1,9 @@
 // Every control message between the processes of a node: what crosses the Unix socket between a client (driver or worker)
 // and the raylet. Calls and their results do not pass here: they go through rings (see channel.h).
 //
-// A frame is a 16-byte header (see frame.h), then the msgpack array of the struct's fields, then any descriptors as SCM_RIGHTS.
-// The comment of a message says who sends it ("client" = driver or worker) and the descriptors that ride along, in order.
-// Fields are only ever appended; a peer of another protocol version or build is refused at Hello.
+// A frame is a 16-byte header (see frame.h), then the msgpack array of the struct's fields, then any descriptors as
+// SCM_RIGHTS. The comment of a message says who sends it ("client" = driver or worker) and the descriptors that ride along,
+// in order. Fields are only ever appended; a peer of another protocol version or build is refused at Hello.
 #pragma once
 
 #include <manta/ids.h>
@@ -20,14 +20,50 @@ namespace manta::wire {
 inline constexpr uint32_t kProtocolVersion = 1;
 
 enum class Type : uint16_t {
-  kHello = 1, kWelcome, kRefused, kGoodbye,
-  kRequestLease = 10, kCancelLeaseRequest, kReturnLease, kKillLease, kLeaseGranted, kLeaseRefused, kReclaimLease, kLeaseBlocked,
-  kAttachChannel = 20, kDetachChannel, kBlocked, kProcessDied, kRelay,
-  kCreateActor = 30, kWatchActor, kKillActor, kFindActor, kActorFound, kActorUpdate, kStartActor, kActorStarted, kStopActor,
+  kHello = 1,
+  kWelcome,
+  kRefused,
+  kGoodbye,
+  kRequestLease = 10,
+  kCancelLeaseRequest,
+  kReturnLease,
+  kKillLease,
+  kLeaseGranted,
+  kLeaseRefused,
+  kReclaimLease,
+  kLeaseBlocked,
+  kAttachChannel = 20,
+  kDetachChannel,
+  kBlocked,
+  kProcessDied,
+  kRelay,
+  kCreateActor = 30,
+  kWatchActor,
+  kKillActor,
+  kFindActor,
+  kActorFound,
+  kActorUpdate,
+  kStartActor,
+  kActorStarted,
+  kStopActor,
   kSaveActorState,
-  kRequestSegment = 50, kSegmentGranted, kSegmentRefused, kOpenSegment, kSegmentOpened, kReturnSegment, kSegmentRetired, kSealed,
-  kFree, kReclaimed, kPin, kTrimSegments,
-  kLogLines = 70, kLogLineage, kCleanupPath, kGetNodeState, kNodeState,
+  kRequestSegment = 50,
+  kSegmentGranted,
+  kSegmentRefused,
+  kOpenSegment,
+  kSegmentOpened,
+  kReturnSegment,
+  kSegmentRetired,
+  kSealed,
+  kFree,
+  kReclaimed,
+  kPin,
+  kTrimSegments,
+  kLogLines = 70,
+  kLogLineage,
+  kCleanupPath,
+  kGetNodeState,
+  kNodeState,
 };
 
 enum class Role : uint8_t { kDriver = 0, kWorker = 1, kObserver = 2 };
@@ -99,10 +135,9 @@ struct Refused {  ///< raylet -> client, which then ends.
   MSGPACK_DEFINE(status)
 };
 
-/// driver -> raylet: the program ended by itself. The raylet then ends the workers, forwards what they printed and hangs up; the
-/// driver may wait for that to see their last lines.
-/// raylet -> worker: end now with code 0. A worker whose objects others still need answers Goodbye{1} and stays; it is asked again
-/// later. One that does neither is killed after 2 s.
+/// driver -> raylet: the program ended by itself. The raylet then ends the workers, forwards what they printed and hangs up;
+/// the driver may wait for that to see their last lines. raylet -> worker: end now with code 0. A worker whose objects
+/// others still need answers Goodbye{1} and stays; it is asked again later. One that does neither is killed after 2 s.
 struct Goodbye {
   static constexpr Type kType = Type::kGoodbye;
   int32_t exit_code = 0;
@@ -235,12 +270,12 @@ struct CreateActor {
   int32_t max_restarts = 0;  ///< -1 without limit.
   int32_t max_concurrency = 1;
   std::map<std::string, int32_t> concurrency_groups;
-  std::string name;       ///< Empty: not findable by name.
+  std::string name;  ///< Empty: not findable by name.
   std::string name_space;
   bool detached = false;  ///< Outlives its owner and its job.
   bool get_if_exists = false;
-  MSGPACK_DEFINE(actor, class_key, class_name, arguments, scheduling_class, max_restarts, max_concurrency, concurrency_groups, name,
-                 name_space, detached, get_if_exists)
+  MSGPACK_DEFINE(actor, class_key, class_name, arguments, scheduling_class, max_restarts, max_concurrency,
+                 concurrency_groups, name, name_space, detached, get_if_exists)
 };
 
 struct WatchActor {  ///< client -> raylet: has a handle and wants to call. Answer: ActorUpdate, now and at each change.
@@ -289,8 +324,8 @@ struct ActorUpdate {
   bool new_channel = false;
   WireStatus cause;  ///< Why it restarts, or is dead; or, while pending, what it waits for.
   std::string class_name;
-  /// In the answer to a CreateActor with `get_if_exists` when the name was taken: the key that was asked for. `actor` is then the
-  /// one that has the name, which the sender watches from now on; the asked key never comes to be.
+  /// In the answer to a CreateActor with `get_if_exists` when the name was taken: the key that was asked for. `actor` is
+  /// then the one that has the name, which the sender watches from now on; the asked key never comes to be.
   ActorKey instead_of;
   MSGPACK_DEFINE(actor, phase, incarnation, worker, worker_pid, channel, new_channel, cause, class_name, instead_of)
 };
@@ -307,7 +342,8 @@ struct StartActor {  ///< raylet -> worker: become this actor. `state` is the la
   bool has_state = false;
   std::string state;
   std::vector<int32_t> devices;
-  MSGPACK_DEFINE(actor, incarnation, class_key, class_name, arguments, max_concurrency, concurrency_groups, has_state, state, devices)
+  MSGPACK_DEFINE(actor, incarnation, class_key, class_name, arguments, max_concurrency, concurrency_groups, has_state, state,
+                 devices)
 };
 
 struct ActorStarted {  ///< worker -> raylet: constructed, or why not.
@@ -392,7 +428,8 @@ struct ReturnSegment {  ///< producer -> raylet: holds no object of mine; take i
   MSGPACK_DEFINE(segment)
 };
 
-struct TrimSegments {  ///< raylet -> producer: others need memory, or nothing happens any more; return segments that hold nothing.
+struct TrimSegments {  ///< raylet -> producer: others need memory, or nothing happens any more; return segments that hold
+                       ///< nothing.
   static constexpr Type kType = Type::kTrimSegments;
   uint64_t wanted_bytes = 0;  ///< By the request that waits; 0 when the store is merely idle.
   MSGPACK_DEFINE(wanted_bytes)

@@ -4,8 +4,8 @@
 //   manta::Actor<Counter> counter = manta::spawn<Counter>();
 //   int n = counter.call<&Counter::add>(2).get();
 //
-// Calls of one caller run in the order they were made (with max_concurrency 1). The handle is copied, stored and passed like a
-// value; when the last one is gone, in any process, the actor finishes what it was sent and ends (unless detached).
+// Calls of one caller run in the order they were made (with max_concurrency 1). The handle is copied, stored and passed like
+// a value; when the last one is gone, in any process, the actor finishes what it was sent and ends (unless detached).
 //
 // State that survives a restart: a class with `S save() const` and `void restore(S)` is saved after each call that changed
 // anything (before the call's reply leaves) and restored after a restart; its constructor runs first.
@@ -17,7 +17,9 @@ namespace manta {
 namespace detail {
 
 template <typename C>
-concept Saves = requires(C& c, const C& cc) { c.restore(cc.save()); };
+concept Saves = requires(C& c, const C& cc) {
+  c.restore(cc.save());
+};
 
 template <typename C>
 InstanceHooks hooks_of() {
@@ -47,7 +49,8 @@ struct Constructor {
  private:
   template <size_t... I>
   static void run_with(Invocation& call, std::index_sequence<I...>) {
-    if (call.argument_count() != sizeof...(P)) throw Error(Status(Code::kInvalid, "the constructor has another number of arguments"));
+    if (call.argument_count() != sizeof...(P))
+      throw Error(Status(Code::kInvalid, "the constructor has another number of arguments"));
     std::tuple<P...> arguments{read_argument<P>(call, I)...};
     if constexpr (std::is_constructible_v<C, P...>) {
       call.set_instance(std::make_shared<C>(std::move(std::get<I>(arguments))...), hooks_of<C>());
@@ -58,19 +61,19 @@ struct Constructor {
 };
 template <typename C, typename... P>
 const Function Constructor<C, P...>::function{typeid(Constructor<C, P...>).name(), &Constructor<C, P...>::run,
-                                               FunctionKind::kConstructor, 0, typeid(C).name()};
+                                              FunctionKind::kConstructor, 0, typeid(C).name()};
 
 template <typename C, auto Method, bool kEach = false>
 struct MethodTask {
   using Sig = typename SignatureOf<decltype(Method)>::type;
   static void run(Invocation& call) {
     C& self = *static_cast<C*>(call.self);
-    Sig::template invoke<kEach>(call, [&self](auto&&... args) -> decltype(auto) {
-      return (self.*Method)(std::forward<decltype(args)>(args)...);
-    });
+    Sig::template invoke<kEach>(
+        call, [&self](auto&&... args) -> decltype(auto) { return (self.*Method)(std::forward<decltype(args)>(args)...); });
   }
   template <typename R, typename... P>
-  static auto submit(Signature<R, P...>*, const ActorHandle& actor, const CallOptions* options, Arg<std::remove_cvref_t<P>>... args) {
+  static auto submit(Signature<R, P...>*, const ActorHandle& actor, const CallOptions* options,
+                     Arg<std::remove_cvref_t<P>>... args) {
     return submitted<R, kEach>(
         [&](int returns, Handle* out) { submit_call(actor, function, options, collect(args...), returns, out); });
   }
@@ -93,12 +96,13 @@ struct Travelling<Ref<T>> {
   using type = T;
 };
 template <typename T>
-  requires std::convertible_to<T, const char*>
+requires std::convertible_to<T, const char*>
 struct Travelling<T> {
   using type = std::string;
 };
 template <typename T>
-using travelling = typename Travelling<std::conditional_t<std::is_array_v<std::remove_cvref_t<T>>, std::decay_t<T>, std::remove_cvref_t<T>>>::type;
+using travelling = typename Travelling<
+    std::conditional_t<std::is_array_v<std::remove_cvref_t<T>>, std::decay_t<T>, std::remove_cvref_t<T>>>::type;
 
 }  // namespace detail
 
@@ -110,7 +114,8 @@ class Actor {
   Actor() = default;
   explicit Actor(detail::ActorHandle handle) : handle_(std::move(handle)) {}
 
-  /// Calls a method; returns at once with a Ref (a Stream for a Generator). In a template: `actor.template call<&C::m>(...)`.
+  /// Calls a method; returns at once with a Ref (a Stream for a Generator). In a template: `actor.template
+  /// call<&C::m>(...)`.
   template <auto Method, typename... Args>
   auto call(Args&&... args) const {
     return call_as<Method, false>(std::forward<Args>(args)...);
@@ -186,7 +191,8 @@ struct Spawn {
   [[nodiscard]] SpawnWith<C> with(ActorOptions options) const { return SpawnWith<C>(std::move(options)); }
 };
 
-/// `spawn<C>(constructor arguments...)`: makes an actor. Returns at once; a constructor that throws fails the calls, and wait_ready.
+/// `spawn<C>(constructor arguments...)`: makes an actor. Returns at once; a constructor that throws fails the calls, and
+/// wait_ready.
 template <typename C>
 inline constexpr Spawn<C> spawn{};
 

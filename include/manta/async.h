@@ -2,8 +2,9 @@
 //
 //   manta::Async<int> program() { co_return co_await manta::remote<&add>(1, 2); }
 //
-// An Async starts when it is awaited or run, and runs on the thread that runs its outermost Async: nothing of it needs a lock.
-// Parameters of coroutines are taken by value; a lambda with captures must not be a coroutine (its captures die first).
+// An Async starts when it is awaited or run, and runs on the thread that runs its outermost Async: nothing of it needs a
+// lock. Parameters of coroutines are taken by value; a lambda with captures must not be a coroutine (its captures die
+// first).
 #pragma once
 
 #include <manta/ref.h>

@@ -1,7 +1,8 @@
 // Bytes that may live in shared memory: read-only views that keep what they look at alive.
 //
 // A Buffer got from the object store is the shared memory itself, mapped read-only: no copy was made, and the object stays
-// pinned while any copy of the Buffer lives. Copying a Buffer copies a pointer. Thread safety: immutable, so any thread may read.
+// pinned while any copy of the Buffer lives. Copying a Buffer copies a pointer. Thread safety: immutable, so any thread may
+// read.
 #pragma once
 
 #include <cstddef>
@@ -34,7 +35,7 @@ class Buffer {
 
 /// A read-only array of numbers, zero-copy wherever a Buffer is. The natural type for big arguments and results.
 template <typename T>
-  requires std::is_arithmetic_v<T>
+requires std::is_arithmetic_v<T>
 class Array {
  public:
   Array() = default;

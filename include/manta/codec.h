@@ -1,13 +1,15 @@
 // How values travel: Encoder, Decoder and Codec<T>.
 //
-// A value becomes a blob: msgpack bytes "in band", the ids of the Refs inside it, and big buffers "out of band", 64-byte aligned,
-// so that a reader in another process gets them as views of shared memory without a copy.
+// A value becomes a blob: msgpack bytes "in band", the ids of the Refs inside it, and big buffers "out of band", 64-byte
+// aligned, so that a reader in another process gets them as views of shared memory without a copy.
 //
-//   u32 in_band_size, u16 refs, u16 buffers | in-band bytes | refs x {u64 owner, u64 sequence} | buffers x {u64 offset, u64 size} | ...
+//   u32 in_band_size, u16 refs, u16 buffers | in-band bytes | refs x {u64 owner, u64 sequence} | buffers x {u64 offset, u64
+//   size} | ...
 //
-// What travels: bool, numbers, enums, std::string, vector, array, map, unordered_map, set, unordered_set, deque, pair, tuple, optional, variant,
-// unique_ptr, chrono durations, Buffer, Array, Ref, Actor, aggregates of up to 16 such members (no macro), types with MSGPACK_DEFINE
-// (include <msgpack.hpp> before), trivially copyable closures, and whatever a specialisation of Codec<T> handles.
+// What travels: bool, numbers, enums, std::string, vector, array, map, unordered_map, set, unordered_set, deque, pair,
+// tuple, optional, variant, unique_ptr, chrono durations, Buffer, Array, Ref, Actor, aggregates of up to 16 such members (no
+// macro), types with MSGPACK_DEFINE (include <msgpack.hpp> before), trivially copyable closures, and whatever a
+// specialisation of Codec<T> handles.
 //
 // A Decoder treats its bytes as hostile: every count is checked against the bytes left, depth is capped, and after the first
 // fault it returns empty values and `ok()` is false. Thread safety: one thread at a time.
@@ -143,7 +145,8 @@ class Decoder {
   Status status_;
 };
 
-/// How a T travels. Specialise it for a type of your own: `static void encode(Encoder&, const T&)`, `static T decode(Decoder&)`.
+/// How a T travels. Specialise it for a type of your own: `static void encode(Encoder&, const T&)`, `static T
+/// decode(Decoder&)`.
 template <typename T>
 struct Codec;
 
@@ -164,7 +167,10 @@ template <template <typename...> class Of, typename... Args>
 inline constexpr bool is_a<Of<Args...>, Of> = true;
 
 template <typename T>
-concept Msgpacked = requires { &T::template msgpack_pack<int>; } || requires(T& t) { t.msgpack_unpack(0); };
+concept Msgpacked = requires {
+  &T::template msgpack_pack<int>;
+}
+|| requires(T& t) { t.msgpack_unpack(0); };
 
 template <typename T>
 concept Number = std::is_arithmetic_v<T> && !std::is_same_v<T, bool>;
@@ -179,7 +185,9 @@ concept Tuple = is_a<T, std::tuple> || is_a<T, std::pair>;
 template <typename T>
 concept Reflected = std::is_aggregate_v<T> && std::is_class_v<T> && !Msgpacked<T>;
 template <typename T>
-concept Closure = std::is_class_v<T> && !std::is_aggregate_v<T> && !Msgpacked<T> && requires { &T::operator(); };
+concept Closure = std::is_class_v<T> && !std::is_aggregate_v<T> && !Msgpacked<T> && requires {
+  &T::operator();
+};
 
 template <typename T>
 inline constexpr bool cannot_travel = false;
@@ -188,7 +196,9 @@ inline constexpr bool cannot_travel = false;
 
 /// Whether `manta` can send a T (a readable compile-time question; nesting is judged one level at a time).
 template <typename T>
-concept Travels = requires { sizeof(Codec<std::remove_cvref_t<T>>); };
+concept Travels = requires {
+  sizeof(Codec<std::remove_cvref_t<T>>);
+};
 
 }  // namespace manta
 

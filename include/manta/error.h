@@ -8,9 +8,11 @@
 
 namespace manta {
 
-/// What went wrong, why, and the evidence. Thrown by `get`, `co_await ref` and the data API; `ref.result()` gives the Status instead.
+/// What went wrong, why, and the evidence. Thrown by `get`, `co_await ref` and the data API; `ref.result()` gives the Status
+/// instead.
 ///
-/// A remote exception arrives with kTaskFailed, the C++ type it had there, its message, and the task and process it came from.
+/// A remote exception arrives with kTaskFailed, the C++ type it had there, its message, and the task and process it came
+/// from.
 class Error : public std::exception {
  public:
   explicit Error(Status status) : status_(std::move(status)), what_(status_.to_string()) {}

@@ -1,4 +1,5 @@
-// What a task, an actor or a call asks for. All are plain structs for designated initialisers: `.with({.gpus = 0.5, .retries = 3})`.
+// What a task, an actor or a call asks for. All are plain structs for designated initialisers: `.with({.gpus = 0.5, .retries
+// = 3})`.
 #pragma once
 
 #include <manta/detail/interned.h>
@@ -16,44 +17,46 @@ namespace detail {
 std::string type_name(const char* mangled);
 }
 
-/// The names of exception types, for TaskOptions::retry_on: `manta::errors<std::runtime_error, MyError>()`. Exact types, not bases.
+/// The names of exception types, for TaskOptions::retry_on: `manta::errors<std::runtime_error, MyError>()`. Exact types, not
+/// bases.
 template <typename... Exceptions>
 std::vector<std::string> errors();
 
 struct TaskOptions {
-  double cpus = 1;                ///< May be a fraction, or 0.
-  double gpus = 0;                ///< Below 1 a share of one device, else a whole number of devices.
-  int64_t gpu_memory_bytes = 0;   ///< On each device taken.
-  int64_t memory_bytes = 0;       ///< Main memory, for admission.
-  OptionTable<double> resources{};  ///< Custom ones that nodes declare.
-  int retries = 3;                ///< After the death of the worker, or an error of `retry_on`. -1 without limit.
-  OptionList retry_on{};        ///< Exception types that are worth another try; {"*"} for any.
-  std::chrono::milliseconds timeout{0};     ///< From start to end of one attempt; then the worker is killed. 0 for none.
-  OptionText name{};               ///< In logs and errors instead of the function's own name.
-  OptionTable<std::string> env{};   ///< Set in the worker's environment before it starts.
-  int stream_buffer = 16;         ///< Streaming returns: how many items the producer may be ahead of the consumer.
+  double cpus = 1;                       ///< May be a fraction, or 0.
+  double gpus = 0;                       ///< Below 1 a share of one device, else a whole number of devices.
+  int64_t gpu_memory_bytes = 0;          ///< On each device taken.
+  int64_t memory_bytes = 0;              ///< Main memory, for admission.
+  OptionTable<double> resources{};       ///< Custom ones that nodes declare.
+  int retries = 3;                       ///< After the death of the worker, or an error of `retry_on`. -1 without limit.
+  OptionList retry_on{};                 ///< Exception types that are worth another try; {"*"} for any.
+  std::chrono::milliseconds timeout{0};  ///< From start to end of one attempt; then the worker is killed. 0 for none.
+  OptionText name{};                     ///< In logs and errors instead of the function's own name.
+  OptionTable<std::string> env{};        ///< Set in the worker's environment before it starts.
+  int stream_buffer = 16;                ///< Streaming returns: how many items the producer may be ahead of the consumer.
 };
 
 struct ActorOptions {
-  double cpus = 0;                ///< Held for the actor's life. 0: an actor at rest takes nothing from tasks.
+  double cpus = 0;  ///< Held for the actor's life. 0: an actor at rest takes nothing from tasks.
   double gpus = 0;
   int64_t gpu_memory_bytes = 0;
   int64_t memory_bytes = 0;
   OptionTable<double> resources{};
-  int max_restarts = 0;           ///< After the death of its process. -1 without limit.
-  int max_task_retries = 0;       ///< Calls in flight when it died are sent again so often. -1 without limit. 0: at most once.
-  int max_concurrency = 1;        ///< Threads that run its calls. Above 1 calls of one caller may overlap and end in any order.
+  int max_restarts = 0;      ///< After the death of its process. -1 without limit.
+  int max_task_retries = 0;  ///< Calls in flight when it died are sent again so often. -1 without limit. 0: at most once.
+  int max_concurrency = 1;   ///< Threads that run its calls. Above 1 calls of one caller may overlap and end in any order.
   OptionTable<int> concurrency_groups{};  ///< Named sets of further threads (see CallOptions::group).
-  OptionText name{};               ///< Found by `get_actor<C>(name)`. Unique in its namespace.
+  OptionText name{};                      ///< Found by `get_actor<C>(name)`. Unique in its namespace.
   OptionText name_space{};
-  bool get_if_exists = false;     ///< With a name: the living actor of that name instead of an error.
-  bool detached = false;          ///< Lives on when its handles, its owner and its job are gone; ended by `kill`.
+  bool get_if_exists = false;  ///< With a name: the living actor of that name instead of an error.
+  bool detached = false;       ///< Lives on when its handles, its owner and its job are gone; ended by `kill`.
   OptionTable<std::string> env{};
 };
 
 struct CallOptions {
-  OptionText group{};                     ///< One of the actor's concurrency groups.
-  std::chrono::milliseconds timeout{0};  ///< From sending to the reply; then the call fails with kTimeout (the actor goes on).
+  OptionText group{};  ///< One of the actor's concurrency groups.
+  std::chrono::milliseconds timeout{
+      0};  ///< From sending to the reply; then the call fails with kTimeout (the actor goes on).
   int stream_buffer = 16;
 };
 

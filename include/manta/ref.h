@@ -1,7 +1,7 @@
 // Ref<T>: a promise of a T that some task, actor or `put` makes, somewhere in the cluster.
 //
-// A Ref is an argument wherever a T is, may sit in containers and structs, be returned, stored in an actor and passed on. The
-// object lives while any Ref to it does, in any process. Copying a Ref costs an atomic increment.
+// A Ref is an argument wherever a T is, may sit in containers and structs, be returned, stored in an actor and passed on.
+// The object lives while any Ref to it does, in any process. Copying a Ref costs an atomic increment.
 //
 // Thread safety: one Ref is like one shared_ptr (copies are independent); `get` may be called from any thread.
 #pragma once
@@ -23,8 +23,8 @@ class Ref {
   Ref() = default;
   explicit Ref(detail::Handle handle) : handle_(std::move(handle)) {}
 
-  /// Waits for the value. Numbers, text and structs are decoded into a new T; Buffer, Array and Arrow data are read-only views
-  /// of shared memory. Throws Error when the task failed, was cancelled or its object is lost.
+  /// Waits for the value. Numbers, text and structs are decoded into a new T; Buffer, Array and Arrow data are read-only
+  /// views of shared memory. Throws Error when the task failed, was cancelled or its object is lost.
   T get() const { return value_or_throw(result()); }
 
   /// As `get`, without throwing; kTimeout when the deadline passes first.
@@ -37,8 +37,8 @@ class Ref {
   }
   [[nodiscard]] bool is_ready() const { return detail::is_ready(handle_.get()); }
 
-  /// Asks for the work behind it to stop. Queued work never starts; running work sees `manta::cancelled()`; `force` kills its process.
-  /// The Ref then fails with kCancelled, unless the result came first.
+  /// Asks for the work behind it to stop. Queued work never starts; running work sees `manta::cancelled()`; `force` kills
+  /// its process. The Ref then fails with kCancelled, unless the result came first.
   Status cancel(bool force = false) const { return detail::cancel(handle_, force); }
 
   [[nodiscard]] ObjectId id() const { return handle_ ? detail::id_of(handle_.get()) : ObjectId{}; }

@@ -6,8 +6,8 @@
 // that must happen once may stand before `run` in main.
 //
 // Where the program runs is not in the code. Nothing set: a node of its own inside this machine, gone with the program.
-// MANTA_MODE=inline: everything in this process and thread, for a debugger. Options of the local node: MANTA_CPUS, MANTA_GPUS
-// (logical ones), MANTA_STORE_BYTES, MANTA_RESOURCES ("name=2,other=1"), MANTA_LOG_LEVEL, MANTA_SESSION_DIR.
+// MANTA_MODE=inline: everything in this process and thread, for a debugger. Options of the local node: MANTA_CPUS,
+// MANTA_GPUS (logical ones), MANTA_STORE_BYTES, MANTA_RESOURCES ("name=2,other=1"), MANTA_LOG_LEVEL, MANTA_SESSION_DIR.
 #pragma once
 
 #include <manta/async.h>
@@ -59,7 +59,8 @@ struct NodeInfo {
 /// The devices this task or actor was given, as indices of the node. Empty without GPUs.
 [[nodiscard]] std::vector<int> my_devices();
 
-/// A folder that is removed if this driver dies before `keep`: for staging output. Its last component must begin with ".manta-".
+/// A folder that is removed if this driver dies before `keep`: for staging output. Its last component must begin with
+/// ".manta-".
 class StagingFolder {
  public:
   explicit StagingFolder(std::string path);

@@ -17,18 +17,18 @@ namespace manta {
 
 enum class Code : uint8_t {
   kOk = 0,
-  kInvalid = 1,       ///< The request or the data is wrong: fix it; trying again as it is will not help.
-  kNotFound = 2,      ///< What was named does not exist.
-  kExists = 3,        ///< What was to be made is there already.
-  kTimeout = 4,       ///< The deadline passed first; the work may or may not have happened.
-  kCancelled = 5,     ///< Somebody asked for it to stop.
-  kUnavailable = 6,   ///< A peer is away or not ready: try again later.
-  kFull = 7,          ///< A bounded resource (store, queue, disk) is used up: free some, or wait.
-  kDied = 8,          ///< The process that held the work ended; the message says by what.
-  kLost = 9,          ///< An object cannot be had any more and cannot be rebuilt.
-  kTaskFailed = 10,   ///< The user's own code threw; the message and type are the user's.
-  kIo = 11,           ///< The operating system refused: disk, permission, network.
-  kInternal = 12,     ///< A defect in Manta.
+  kInvalid = 1,      ///< The request or the data is wrong: fix it; trying again as it is will not help.
+  kNotFound = 2,     ///< What was named does not exist.
+  kExists = 3,       ///< What was to be made is there already.
+  kTimeout = 4,      ///< The deadline passed first; the work may or may not have happened.
+  kCancelled = 5,    ///< Somebody asked for it to stop.
+  kUnavailable = 6,  ///< A peer is away or not ready: try again later.
+  kFull = 7,         ///< A bounded resource (store, queue, disk) is used up: free some, or wait.
+  kDied = 8,         ///< The process that held the work ended; the message says by what.
+  kLost = 9,         ///< An object cannot be had any more and cannot be rebuilt.
+  kTaskFailed = 10,  ///< The user's own code threw; the message and type are the user's.
+  kIo = 11,          ///< The operating system refused: disk, permission, network.
+  kInternal = 12,    ///< A defect in Manta.
 };
 
 /// The code's name as it stands in messages, metrics and JSON, such as "not_found".
@@ -71,7 +71,7 @@ class [[nodiscard]] Status {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}  // NOLINT(google-explicit-constructor): `return value;` is the point
+  Result(T value) : value_(std::move(value)) {}         // NOLINT(google-explicit-constructor): `return value;` is the point
   Result(Status status) : status_(std::move(status)) {  // NOLINT(google-explicit-constructor)
     if (status_.ok()) status_ = Status(Code::kInternal, "a Result was made from an OK status without a value");
   }

@@ -3,7 +3,8 @@
 //   manta::Generator<Row> rows(std::string path) { for (...) co_yield row; }
 //   for (manta::Ref<Row> row : manta::remote<&rows>(path)) use(row.get());
 //
-// Each item is an object of its own, available as soon as it was yielded. The producer runs at most `stream_buffer` items ahead.
+// Each item is an object of its own, available as soon as it was yielded. The producer runs at most `stream_buffer` items
+// ahead.
 #pragma once
 
 #include <manta/ref.h>

@@ -5,8 +5,8 @@
 //   auto strong = manta::remote<&train>.with({.gpus = 0.5, .retries = 3})(sum);
 //
 // Naming remote<&f> enlists f before main in every process of the binary: there is nothing to register. The identity is
-// typeid(Task<&f>).name(); two functions with one identity end the program at start, naming the symbol. Code in a static library
-// that nothing references is dropped by the linker: list it with `manta::exports<&f, &g>`.
+// typeid(Task<&f>).name(); two functions with one identity end the program at start, naming the symbol. Code in a static
+// library that nothing references is dropped by the linker: list it with `manta::exports<&f, &g>`.
 //
 // A call never blocks for the work; it may wait for room when too much is queued. Errors of the work come with the Ref.
 // A parameter of type T takes a T, what converts to T, or a Ref<T> (the task then starts when the value is there).
@@ -42,15 +42,16 @@ struct Returned<Generator<T>> {
 /// A T by value, or a Ref to one.
 template <typename T>
 class Arg {
-  static_assert(Travels<T>,
-                "manta: this argument type does not travel between processes; make it an aggregate of members that do, or give it "
-                "MSGPACK_DEFINE (see manta/codec.h)");
+  static_assert(
+      Travels<T>,
+      "manta: this argument type does not travel between processes; make it an aggregate of members that do, or give it "
+      "MSGPACK_DEFINE (see manta/codec.h)");
 
  public:
   Arg(const Ref<T>& ref) { argument_.ref = ref.handle(); }  // NOLINT(google-explicit-constructor)
   template <typename U>
-    requires(std::convertible_to<U &&, T> && !std::same_as<std::remove_cvref_t<U>, Ref<T>>)
-  Arg(U&& value) {  // NOLINT(google-explicit-constructor)
+  requires(std::convertible_to<U&&, T> && !std::same_as<std::remove_cvref_t<U>, Ref<T>>)
+      Arg(U&& value) {  // NOLINT(google-explicit-constructor)
     Encoder out;
     if constexpr (std::same_as<std::remove_cvref_t<U>, T>) {
       Codec<T>::encode(out, value);
@@ -155,13 +156,15 @@ template <typename R, typename... P>
 struct Signature {
   using result = R;
   using value = typename Returned<std::remove_cvref_t<R>>::value;
-  static_assert(std::is_void_v<value> || Travels<std::remove_cvref_t<value>>,
-                "manta: this return type does not travel between processes; make it an aggregate of members that do, or give it "
-                "MSGPACK_DEFINE (see manta/codec.h)");
+  static_assert(
+      std::is_void_v<value> || Travels<std::remove_cvref_t<value>>,
+      "manta: this return type does not travel between processes; make it an aggregate of members that do, or give it "
+      "MSGPACK_DEFINE (see manta/codec.h)");
 
   template <bool kEach>
   static auto submit(const Function& function, const TaskOptions* options, Arg<std::remove_cvref_t<P>>... args) {
-    return submitted<R, kEach>([&](int returns, Handle* out) { submit_task(function, options, collect(args...), returns, out); });
+    return submitted<R, kEach>(
+        [&](int returns, Handle* out) { submit_task(function, options, collect(args...), returns, out); });
   }
 
   template <bool kEach, typename Callable>
@@ -172,7 +175,8 @@ struct Signature {
  private:
   template <bool kEach, typename Callable, size_t... I>
   static void invoke_with(Invocation& call, Callable& callable, std::index_sequence<I...>) {
-    if (call.argument_count() != sizeof...(P)) throw Error(Status(Code::kInvalid, "the call has another number of arguments"));
+    if (call.argument_count() != sizeof...(P))
+      throw Error(Status(Code::kInvalid, "the call has another number of arguments"));
     // Braces: arguments are read in order.
     std::tuple<std::remove_cvref_t<P>...> arguments{read_argument<std::remove_cvref_t<P>>(call, I)...};
     complete<R, kEach>(call, [&]() -> R { return callable(static_cast<P&&>(std::get<I>(arguments))...); });
@@ -197,7 +201,7 @@ struct SignatureOf<R (C::*)(P...) const noexcept> : SignatureOf<R (*)(P...)> {};
 template <typename C, typename R, typename... P>
 struct SignatureOf<R (C::*)(P...) noexcept> : SignatureOf<R (*)(P...)> {};
 template <typename F>
-  requires requires { &F::operator(); }
+requires requires { &F::operator(); }
 struct SignatureOf<F> : SignatureOf<decltype(&F::operator())> {};
 
 /// A function known at compile time. The typeid of this type is the function's identity.
@@ -208,10 +212,11 @@ struct Task {
   static const Function function;
 };
 template <auto Fn, bool kEach>
-const Function Task<Fn, kEach>::function{typeid(Task<Fn, kEach>).name(), &Task<Fn, kEach>::run, FunctionKind::kTask,
-                                          kEach ? each_count<typename Returned<typename SignatureOf<decltype(Fn)>::result>::value>
-                                                : Returned<typename SignatureOf<decltype(Fn)>::result>::kCount,
-                                          typeid(typename SignatureOf<decltype(Fn)>::plain).name()};
+const Function Task<Fn, kEach>::function{
+    typeid(Task<Fn, kEach>).name(), &Task<Fn, kEach>::run, FunctionKind::kTask,
+    kEach ? each_count<typename Returned<typename SignatureOf<decltype(Fn)>::result>::value>
+          : Returned<typename SignatureOf<decltype(Fn)>::result>::kCount,
+    typeid(typename SignatureOf<decltype(Fn)>::plain).name()};
 
 /// A closure: its type is the identity, its captures travel as the first argument.
 template <typename F>
@@ -229,8 +234,8 @@ struct ClosureTask {
 };
 template <typename F>
 const Function ClosureTask<F>::function{typeid(ClosureTask<F>).name(), &ClosureTask<F>::run, FunctionKind::kTask,
-                                         Returned<typename SignatureOf<F>::result>::kCount,
-                                         typeid(typename SignatureOf<F>::plain).name()};
+                                        Returned<typename SignatureOf<F>::result>::kCount,
+                                        typeid(typename SignatureOf<F>::plain).name()};
 
 }  // namespace detail
 
@@ -242,7 +247,8 @@ class RemoteWith {
   template <typename... Args>
   auto operator()(Args&&... args) const {
     (void)&detail::Registered<detail::Task<Fn, kEach>>::enlisted;
-    return detail::Task<Fn, kEach>::Sig::template submit<kEach>(detail::Task<Fn, kEach>::function, &options_, std::forward<Args>(args)...);
+    return detail::Task<Fn, kEach>::Sig::template submit<kEach>(detail::Task<Fn, kEach>::function, &options_,
+                                                                std::forward<Args>(args)...);
   }
   /// For functions that return a std::tuple: each element becomes an object of its own, and the call a tuple of Refs.
   [[nodiscard]] RemoteWith<Fn, true> each() const { return RemoteWith<Fn, true>(options_); }
@@ -266,11 +272,13 @@ struct Remote {
 template <auto Fn>
 inline constexpr Remote<Fn> remote{};
 
-/// A closure to be run remotely: `manta::closure([k](int x) { return k * x; })(5)`. All it captures must be trivially copyable.
+/// A closure to be run remotely: `manta::closure([k](int x) { return k * x; })(5)`. All it captures must be trivially
+/// copyable.
 template <typename F>
 class RemoteClosure {
  public:
-  RemoteClosure(F closure, std::optional<TaskOptions> options) : closure_(std::move(closure)), options_(std::move(options)) {}
+  RemoteClosure(F closure, std::optional<TaskOptions> options)
+      : closure_(std::move(closure)), options_(std::move(options)) {}
   [[nodiscard]] RemoteClosure with(TaskOptions options) const { return RemoteClosure(closure_, std::move(options)); }
   template <typename... Args>
   auto operator()(Args&&... args) const {
@@ -281,8 +289,8 @@ class RemoteClosure {
  private:
   template <typename R, typename... P, typename... Args>
   auto submit(detail::Signature<R, P...>*, Args&&... args) const {
-    return detail::Signature<R, F, P...>::template submit<false>(detail::ClosureTask<F>::function, options_ ? &*options_ : nullptr,
-                                                                 closure_, std::forward<Args>(args)...);
+    return detail::Signature<R, F, P...>::template submit<false>(
+        detail::ClosureTask<F>::function, options_ ? &*options_ : nullptr, closure_, std::forward<Args>(args)...);
   }
   F closure_;
   std::optional<TaskOptions> options_;
@@ -292,8 +300,9 @@ template <typename F>
   return RemoteClosure<F>(std::move(f), std::nullopt);
 }
 
-/// Calls a function by its C++ name, for callers that cannot name it at compile time: `remote_by_name<int(int, int)>("add")(1, 2)`.
-/// Throws Error(kNotFound) when the program has no such function, kInvalid when its signature is another.
+/// Calls a function by its C++ name, for callers that cannot name it at compile time: `remote_by_name<int(int,
+/// int)>("add")(1, 2)`. Throws Error(kNotFound) when the program has no such function, kInvalid when its signature is
+/// another.
 template <typename F>
 class RemoteByName;
 template <typename R, typename... P>
@@ -304,7 +313,8 @@ class RemoteByName<R(P...)> {
   [[nodiscard]] RemoteByName with(TaskOptions options) const { return RemoteByName(*function_, std::move(options)); }
   template <typename... Args>
   auto operator()(Args&&... args) const {
-    return detail::Signature<R, P...>::template submit<false>(*function_, options_ ? &*options_ : nullptr, std::forward<Args>(args)...);
+    return detail::Signature<R, P...>::template submit<false>(*function_, options_ ? &*options_ : nullptr,
+                                                              std::forward<Args>(args)...);
   }
 
  private:

@@ -142,9 +142,12 @@ TEST(Retries, FollowADeath) {
 }
 
 TEST(Retries, FollowListedErrorsOnly) {
-  EXPECT_EQ(manta::remote<&throws_until>.with({.retries = 5, .retry_on = manta::errors<MyError>()})(fresh_path("listed"), 3).get(), 3);
+  EXPECT_EQ(
+      manta::remote<&throws_until>.with({.retries = 5, .retry_on = manta::errors<MyError>()})(fresh_path("listed"), 3).get(),
+      3);
   EXPECT_EQ(manta::remote<&throws_until>.with({.retries = 5, .retry_on = {"*"}})(fresh_path("any"), 2).get(), 2);
-  EXPECT_EQ(error_of([] { (void)manta::remote<&throws_until>(fresh_path("unlisted"), 2).get(); }).origin_type(), "program::MyError");
+  EXPECT_EQ(error_of([] { (void)manta::remote<&throws_until>(fresh_path("unlisted"), 2).get(); }).origin_type(),
+            "program::MyError");
   const std::string path = fresh_path("bounded");
   error_of([&] { (void)manta::remote<&throws_until>.with({.retries = 2, .retry_on = {"*"}})(path, 99).get(); });
   EXPECT_EQ(count_in(path), 4) << "three attempts and this count";
@@ -222,7 +225,10 @@ TEST(Streams, EndWithTheProducersError) {
 }
 
 TEST(Streams, DroppedEarlyStopTheProducer) {
-  { manta::Stream<int> stream = manta::remote<&count_to>(1'000'000'000); (void)stream.next(); }
+  {
+    manta::Stream<int> stream = manta::remote<&count_to>(1'000'000'000);
+    (void)stream.next();
+  }
   EXPECT_EQ(manta::remote<kAddInts>(1, 2).get(), 3);
 }
 

@@ -40,7 +40,7 @@ struct Codec<T> {
 };
 
 template <typename T>
-  requires std::is_enum_v<T>
+requires std::is_enum_v<T>
 struct Codec<T> {
   static void encode(Encoder& out, T value) { out.integer(static_cast<int64_t>(value)); }
   static T decode(Decoder& in) { return static_cast<T>(Codec<std::underlying_type_t<T>>::decode(in)); }
@@ -256,7 +256,8 @@ struct Codec<std::variant<Alternatives...>> {
     if (!in.enter()) return value;
     if (in.array_header() != 2) in.fail("a variant is an index and a value");
     const uint64_t index = in.unsigned_integer();
-    if (in.ok() && !pick(in, index, value, std::index_sequence_for<Alternatives...>{})) in.fail("a variant's index is out of range");
+    if (in.ok() && !pick(in, index, value, std::index_sequence_for<Alternatives...>{}))
+      in.fail("a variant's index is out of range");
     in.leave();
     return value;
   }
@@ -285,7 +286,8 @@ struct Codec<T> {
 template <detail::Closure T>
 struct Codec<T> {
   static_assert(std::is_trivially_copyable_v<T>,
-                "manta: a closure travels only when all it captures is trivially copyable; name a struct with operator() and members that travel");
+                "manta: a closure travels only when all it captures is trivially copyable; name a struct with operator() "
+                "and members that travel");
   static void encode(Encoder& out, const T& value) { out.binary(&value, sizeof value); }
   static T decode(Decoder& in) {
     alignas(T) std::byte bytes[sizeof(T)] = {};
@@ -312,8 +314,11 @@ std::string_view as_text(std::span<const std::byte> bytes);
 
 #ifdef MSGPACK_DEFINE
 template <typename T>
-  requires requires(T& value, msgpack::object const& object) { value.msgpack_unpack(object.convert()); } ||
-           requires(T& value, msgpack::object const& object) { value.msgpack_unpack(object); }
+requires requires(T& value, msgpack::object const& object) {
+  value.msgpack_unpack(object.convert());
+} || requires(T& value, msgpack::object const& object) {
+  value.msgpack_unpack(object);
+}
 struct Codec<T> {
   static void encode(Encoder& out, const T& value) {
     detail::EncoderStream stream{out};

@@ -1,9 +1,9 @@
 // The members of option structs: text, tables and lists that cost a pointer and need no destructor.
 //
 // GCC 12 copies an aggregate that stands in a `co_await` expression byte by byte and destroys both copies, so that
-// `co_await remote<&f>.with({.name = "x"})()` would free a std::string twice. Options therefore hold pointers to values that live
-// as long as the process, one of each content: programs have few different ones. (It also refuses the braces of an initializer_list
-// there, hence the constructors with a fixed number of parameters.)
+// `co_await remote<&f>.with({.name = "x"})()` would free a std::string twice. Options therefore hold pointers to values that
+// live as long as the process, one of each content: programs have few different ones. (It also refuses the braces of an
+// initializer_list there, hence the constructors with a fixed number of parameters.)
 //
 // Thread safety: immutable values; making one takes a lock.
 #pragma once
@@ -59,8 +59,8 @@ class OptionText : public detail::Interned<std::string> {
  public:
   OptionText() = default;
   template <typename T>
-    requires std::convertible_to<const T&, std::string_view>
-  OptionText(const T& text) : Interned(std::string(std::string_view(text))) {}  // NOLINT(google-explicit-constructor)
+  requires std::convertible_to<const T&, std::string_view> OptionText(const T& text)
+      : Interned(std::string(std::string_view(text))) {}  // NOLINT(google-explicit-constructor)
 };
 inline std::string operator+(const std::string& before, const OptionText& text) { return before + text.value(); }
 inline std::string operator+(const char* before, const OptionText& text) { return before + text.value(); }
@@ -105,8 +105,8 @@ class OptionList : public detail::Interned<std::vector<std::string>> {
   OptionList() = default;
   OptionList(std::vector<std::string> texts) : Interned(std::move(texts)) {}  // NOLINT(google-explicit-constructor)
   template <typename... Texts>
-    requires(sizeof...(Texts) > 0 && (std::convertible_to<const Texts&, std::string_view> && ...))
-  OptionList(const Texts&... texts)  // NOLINT(google-explicit-constructor)
+  requires(sizeof...(Texts) > 0 && (std::convertible_to<const Texts&, std::string_view> && ...))
+      OptionList(const Texts&... texts)  // NOLINT(google-explicit-constructor)
       : Interned(std::vector<std::string>{std::string(std::string_view(texts))...}) {}
 };
 

@@ -16,7 +16,9 @@ struct Anything {
 };
 
 template <typename T, typename... Given>
-constexpr bool initialises_with = requires { T{Given{}...}; };
+constexpr bool initialises_with = requires {
+  T{Given{}...};
+};
 
 template <typename T, typename... Given>
 constexpr size_t member_count() {
@@ -33,7 +35,8 @@ constexpr size_t member_count() {
 template <typename T>
 auto members(T& value) {
   constexpr size_t count = member_count<std::remove_const_t<T>>();
-  static_assert(count <= kMaxMembers, "manta: an aggregate of more than 16 members does not travel by itself; give it MSGPACK_DEFINE");
+  static_assert(count <= kMaxMembers,
+                "manta: an aggregate of more than 16 members does not travel by itself; give it MSGPACK_DEFINE");
   if constexpr (count == 0) {
     return std::tie();
   } else if constexpr (count == 1) {

@@ -62,10 +62,10 @@ enum class FunctionKind : uint8_t { kTask, kConstructor, kMethod };
 
 /// A function of the program that other processes may call. One static instance each, enlisted before main.
 struct Function {
-  const char* key;     ///< typeid name: the identity, the same in every process of one binary.
+  const char* key;  ///< typeid name: the identity, the same in every process of one binary.
   Thunk thunk;
   FunctionKind kind;
-  int returns;         ///< How many objects a call makes; -1 for a stream.
+  int returns;            ///< How many objects a call makes; -1 for a stream.
   const char* signature;  ///< typeid name of R(Args...), for remote_by_name.
 };
 /// Two functions with one identity end the program, naming the symbol.
@@ -91,7 +91,8 @@ class Invocation {
   virtual void set_instance(std::shared_ptr<void> instance, const struct InstanceHooks& hooks) = 0;
   [[nodiscard]] virtual size_t argument_count() const = 0;
   [[nodiscard]] virtual const Value& argument(size_t index) const = 0;
-  /// Hands over result `index`. What the encoder points at need only live until this returns. For streams: waits for the consumer.
+  /// Hands over result `index`. What the encoder points at need only live until this returns. For streams: waits for the
+  /// consumer.
   virtual void emit(size_t index, const Encoder& value) = 0;
 
  protected:
@@ -107,7 +108,8 @@ struct InstanceHooks {
 // ------------------------------------------------------------------------------------------------ owner's side
 
 /// Sends a task. Writes `function.returns` handles (or `returns`, when positive) to `out`.
-void submit_task(const Function& function, const TaskOptions* options, std::vector<Argument>&& arguments, int returns, Handle* out);
+void submit_task(const Function& function, const TaskOptions* options, std::vector<Argument>&& arguments, int returns,
+                 Handle* out);
 
 struct ActorRecord;
 /// A counted handle to an actor; the last one gone ends it (unless detached).
@@ -126,8 +128,8 @@ class ActorHandle {
 ActorHandle create_actor(const Function& constructor, const char* class_key, const ActorOptions& options,
                          std::vector<Argument>&& arguments);
 ActorHandle find_actor(const std::string& name, const std::string& name_space, const char* class_key);
-void submit_call(const ActorHandle& actor, const Function& method, const CallOptions* options, std::vector<Argument>&& arguments,
-                 int returns, Handle* out);
+void submit_call(const ActorHandle& actor, const Function& method, const CallOptions* options,
+                 std::vector<Argument>&& arguments, int returns, Handle* out);
 void kill_actor(const ActorHandle& actor, bool allow_restart);
 /// Waits until the actor's constructor is done; its error if it failed.
 Status await_actor(const ActorHandle& actor, Deadline deadline);
