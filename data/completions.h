@@ -32,6 +32,12 @@ class Completions
     if (waiter_) loop_->post(std::exchange(waiter_, nullptr));
   }
 
+  /// The coroutine that waited is no more.
+  void abandon() {
+    const std::lock_guard lock(mutex_);
+    waiter_ = nullptr;
+  }
+
   /// `Completion c = co_await completions.next();`
   auto next() { return Awaiter{*this}; }
 

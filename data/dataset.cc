@@ -80,6 +80,7 @@ SourcePlan plan_source(const PhysicalPlan& plan) {
     out.files = std::move(layout->files);
     out.columns = std::move(layout->columns);
     out.rows = layout->rows;
+    out.is_nullable = layout->is_nullable;
   }
   return out;
 }

@@ -213,6 +213,18 @@ TEST_F(DatasetTest, AFailureNamesTheStepAndLeavesNothing) {
   EXPECT_EQ(in_.list(), std::vector<std::string>{"in"});
 }
 
+TEST_F(DatasetTest, FilesMayDifferInTheOrderOfColumnsAndInWhichMayBeNull) {
+  const auto strict = arrow::schema({arrow::field("id", arrow::int64(), false), arrow::field("text", arrow::utf8())});
+  const Batch one = arrow::RecordBatch::Make(strict, 5, std::vector{int_column(0, 5), text_column(0, 5)});
+  const Batch other = must(plain_batch(5, 5)->SelectColumns({1, 0}));
+  write_file(in_ / "in/a.parquet", table_of({one}));
+  write_file(in_ / "in/b.parquet", table_of({other}));
+  for (const int64_t block_bytes : {1, 1 << 20}) {
+    const auto table = read_parquet(in_ / "in", {.block_bytes = block_bytes}).with(kQuiet).take(100).run();
+    EXPECT_TRUE(same_rows(*table, *table_of({plain_batch(0, 10)})));
+  }
+}
+
 TEST_F(DatasetTest, ATruncatedFileInTheMiddleLeavesNothing) {
   const std::string in = corpus(1000, 3);
   std::filesystem::resize_file(in_ / "in/1.parquet", 2000);

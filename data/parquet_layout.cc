@@ -83,22 +83,32 @@ class SchemaCheck {
     if (std::find(fields.begin(), fields.end(), nullptr) != fields.end()) {
       return Status(Code::kInvalid, "'" + path + "' has two columns of one name");
     }
-    for (auto& field : fields) field = field->WithNullable(true)->RemoveMetadata();
-    auto here = arrow::schema(std::move(fields));
+    const auto as_it_is = arrow::schema(fields);
+    for (auto& field : fields) field = field->WithNullable(true);
+    const auto here = arrow::schema(std::move(fields));
     if (!first_) {
       first_ = here;
+      first_as_it_is_ = as_it_is;
       first_path_ = path;
       return names;
     }
     const std::string difference = schema_difference(*first_, *here);
+    for (const auto& field : as_it_is->fields()) {
+      const auto counterpart = first_as_it_is_->GetFieldByName(field->name());
+      differs_in_nulls_ = differs_in_nulls_ || !counterpart || counterpart->nullable() != field->nullable();
+    }
     const bool is_order = difference == "the order of the columns";
     if (difference.empty() || is_order) return first_->field_names();
     return Status(Code::kInvalid, "'" + first_path_ + "' and '" + path + "' do not go together: " + difference);
   }
 
+  [[nodiscard]] bool differs_in_nulls() const { return differs_in_nulls_; }
+
  private:
   const std::vector<std::string>& asked_;
   std::shared_ptr<arrow::Schema> first_;
+  std::shared_ptr<arrow::Schema> first_as_it_is_;
+  bool differs_in_nulls_ = false;
   std::string first_path_;
 };
 
@@ -125,6 +135,7 @@ Result<ParquetLayout> lay_out(std::vector<std::string> files, const LayoutOption
     }
   }
   cutter.close();
+  out.is_nullable = schemas.differs_in_nulls();
   if (out.pieces.empty()) {
     out.pieces.push_back({{{0, 0, 0, 0}}, 0, 1});
     out.units.push_back({0, 1});

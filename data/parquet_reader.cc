@@ -104,6 +104,13 @@ Result<Batch> numbers(int64_t first, int64_t count) {
   return arrow::RecordBatch::Make(arrow::schema({arrow::field("id", arrow::int64(), false)}), count, {std::move(column)});
 }
 
+/// The same rows, where any column may be null.
+Batch nullable(const arrow::RecordBatch& batch) {
+  arrow::FieldVector fields;
+  for (const auto& field : batch.schema()->fields()) fields.push_back(field->WithNullable(true));
+  return arrow::RecordBatch::Make(arrow::schema(std::move(fields)), batch.num_rows(), batch.columns());
+}
+
 }  // namespace
 
 Reader::Reader() : cursor_(std::make_unique<Cursor>()) {}
@@ -112,6 +119,9 @@ Reader::~Reader() = default;
 Result<Batch> Reader::read_ranges(const ReadRequest& request) {
   std::vector<Batch> parts;
   for (const NamedRange& range : request.ranges) MANTA_RETURN_IF_ERROR(cursor_->read(range, request.columns, parts));
+  for (Batch& part : parts) {
+    if (request.is_nullable) part = nullable(*part);
+  }
   return concatenate(parts);
 }
 

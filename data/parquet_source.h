@@ -36,6 +36,7 @@ struct ParquetLayout {
   std::vector<Piece> pieces;         ///< At least one, maybe without rows.
   std::vector<SourceUnit> units;
   int64_t rows = 0;
+  bool is_nullable = false;  ///< Files differ in which columns may be null: all may, in the blocks.
 };
 
 struct LayoutOptions {
@@ -61,6 +62,7 @@ struct NamedRange {
 struct ReadRequest {
   std::vector<NamedRange> ranges{};
   std::vector<std::string> columns{};
+  bool is_nullable = false;
   int64_t first_number = -1;  ///< Numbers: [first_number, first_number + numbers) in the column "id".
   int64_t numbers = 0;
   std::vector<KernelSpec> kernels{};

@@ -60,6 +60,7 @@ Pipeline::Pipeline(PhysicalPlan plan, SourcePlan source, PipelineOptions options
 }
 
 Pipeline::~Pipeline() {
+  completions_->abandon();
   for (const auto& [id, worker] : workers_) {
     if (worker.reader) worker.reader->kill();
     if (worker.actor) worker.actor->kill();
@@ -168,6 +169,7 @@ void Pipeline::dispatch_source(const Dispatch& effect) {
     request.numbers = piece.rows;
   } else {
     request.columns = source_.columns;
+    request.is_nullable = source_.is_nullable;
     for (const FileRange& range : piece.ranges) {
       request.ranges.push_back({source_.files[range.file], range.row_group, range.offset, range.rows});
     }

@@ -29,6 +29,7 @@ struct SourcePlan {
   std::vector<std::string> files;
   std::vector<std::string> columns;
   int64_t rows = 0;
+  bool is_nullable = false;  ///< See ParquetLayout.
 };
 SourcePlan plan_source(const PhysicalPlan& plan);
 
