@@ -63,7 +63,14 @@ void TaskOwner::pump(TaskClass& task_class, TimePoint now) {
     best->in_flight.push_back(&call);
     if (call.policy->timeout.count() > 0) call.deadline = now + call.policy->timeout;
   }
-  if (!task_class.pending.empty()) request_more(task_class);
+  request_more(task_class);
+}
+
+// Calls that another worker could run now: those in no ring, and those behind another in one.
+size_t TaskOwner::waiting_count(const TaskClass& task_class) {
+  size_t waiting = task_class.pending.size();
+  for (const auto& lease : task_class.leases) waiting += lease->in_flight.size() > 1 ? lease->in_flight.size() - 1 : 0;
+  return waiting;
 }
 
 // How many workers this class can use at once on the node; leases whose worker waits inside a task do not count.
@@ -76,15 +83,16 @@ size_t TaskOwner::most_leases(const TaskClass& task_class) const {
 }
 
 void TaskOwner::request_more(TaskClass& task_class) {
+  const size_t waiting = waiting_count(task_class);
+  if (waiting <= task_class.requests) return;
   const auto busy = static_cast<size_t>(std::count_if(task_class.leases.begin(), task_class.leases.end(),
                                                       [](const auto& lease) { return !lease->is_blocked; }));
   const size_t most = most_leases(task_class);
-  while (task_class.requests < task_class.pending.size() && busy + task_class.requests < most) {
+  while (task_class.requests < waiting && busy + task_class.requests < most) {
     const uint64_t request = next_request_++;
     requests_[request] = &task_class;
     ++task_class.requests;
-    io_.request_lease(
-        {request, task_class.scheduling_class, static_cast<uint32_t>(std::min<size_t>(task_class.pending.size(), 1 << 30))});
+    io_.request_lease({request, task_class.scheduling_class, static_cast<uint32_t>(std::min<size_t>(waiting, 1 << 30))});
   }
 }
 
@@ -284,7 +292,7 @@ void TaskOwner::tick(TimePoint now) {
       }
     }
     // Requests that nothing waits for any more.
-    if (task_class->pending.empty() && task_class->requests > 0) {
+    if (task_class->requests > 0 && waiting_count(*task_class) == 0) {
       for (auto at = requests_.begin(); at != requests_.end();) {
         if (at->second != task_class.get()) {
           ++at;

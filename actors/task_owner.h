@@ -82,6 +82,7 @@ class TaskOwner {
  private:
   void pump(TaskClass& task_class, TimePoint now);
   void request_more(TaskClass& task_class);
+  [[nodiscard]] static size_t waiting_count(const TaskClass& task_class);
   void take_back_all(Lease& lease);
   void steal_for(TaskClass& task_class);
   void drop(Lease& lease);
