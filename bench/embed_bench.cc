@@ -1,5 +1,6 @@
-// The main job end to end, Parquet to Parquet, as a user runs it: passages a second with the start and the end of everything,
-// the memory of its processes, and what the cores reach in LibTorch's own float32 matrix product, measured in turn with it.
+// The main job end to end, Parquet to Parquet, as a user runs it: passages a second with the start and the end of
+// everything, the memory of its processes, and what the cores reach in LibTorch's own float32 matrix product, measured in
+// turn with it.
 //
 // MANTA_BENCH_ROWS ("1024,4096") and MANTA_BENCH_RUNS (3) make it shorter; PEERS names a folder whose v/bin/python has
 // sentence-transformers, to be measured on the same passages (bench/embed_peer.py).
@@ -70,6 +71,7 @@ class Memory {
     coordinators.add(driver + daemon);
     actors.add(actor);
   }
+
  private:
   struct Seen {
     double peak_mb = 0;
@@ -125,8 +127,9 @@ void write_parquet(const std::string& path, std::span<const std::string> texts) 
   arrow::Int64Builder ids;
   for (const std::string& text : texts)
     if (!builder.Append(text).ok() || !ids.Append(ids.length()).ok()) die("no memory");
-  const auto table = arrow::Table::Make(arrow::schema({arrow::field("id", arrow::int64()), arrow::field("text", arrow::utf8())}),
-                                        {ids.Finish().ValueOrDie(), builder.Finish().ValueOrDie()});
+  const auto table =
+      arrow::Table::Make(arrow::schema({arrow::field("id", arrow::int64()), arrow::field("text", arrow::utf8())}),
+                         {ids.Finish().ValueOrDie(), builder.Finish().ValueOrDie()});
   const auto file = arrow::io::FileOutputStream::Open(path).ValueOrDie();
   if (!parquet::arrow::WriteTable(*table, arrow::default_memory_pool(), file, 1024).ok()) die("cannot write " + path);
 }
@@ -143,12 +146,14 @@ struct Case {
   Samples passages, share, coordinators, actors;
 };
 
-void run_once(Case& one, const std::string& input, const std::string& output, size_t rows, double tokens, unsigned cores, double rate) {
+void run_once(Case& one, const std::string& input, const std::string& output, size_t rows, double tokens, unsigned cores,
+              double rate) {
   fs::remove_all(output);
   Memory memory;
   const double seconds = ::bench::seconds_of([&] {
-    const auto said = embed::output_of({MANTA_EMBED, "--model", MANTA_MINILM, "--input", input, "--output", output, "--dtype", one.dtype},
-                                       {.timeout = std::chrono::minutes(30)});
+    const auto said =
+        embed::output_of({MANTA_EMBED, "--model", MANTA_MINILM, "--input", input, "--output", output, "--dtype", one.dtype},
+                         {.timeout = std::chrono::minutes(30)});
     if (!said.ok()) die(said.status().to_string());
   });
   one.passages.add(static_cast<double>(rows) / seconds);
@@ -162,8 +167,8 @@ void measure(const std::vector<std::string>& all, size_t rows, int runs, const f
   const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
   const std::string input = work / (std::to_string(rows) + ".parquet");
   write_parquet(input, texts);
-  std::printf("  %zu passages, %.0f tokens on average, %u cores, %d runs in turn\n", texts.size(), tokens / static_cast<double>(texts.size()),
-              cores, runs);
+  std::printf("  %zu passages, %.0f tokens on average, %u cores, %d runs in turn\n", texts.size(),
+              tokens / static_cast<double>(texts.size()), cores, runs);
   Samples product;
   Case cases[] = {{.dtype = "fp32", .passages = {}, .share = {}, .coordinators = {}, .actors = {}},
                   {.dtype = "bf16", .passages = {}, .share = {}, .coordinators = {}, .actors = {}}};
@@ -184,8 +189,9 @@ void measure(const std::vector<std::string>& all, size_t rows, int runs, const f
   }
   std::printf("  bf16 over fp32, medians: %.2f\n", cases[1].passages.median() / cases[0].passages.median());
   if (const char* peers = std::getenv("PEERS"); peers != nullptr) {
-    const auto said = embed::output_of({std::string(peers) + "/v/bin/python", MANTA_PEER, MANTA_MINILM, input, std::to_string(runs)},
-                                       {.timeout = std::chrono::minutes(30)});
+    const auto said =
+        embed::output_of({std::string(peers) + "/v/bin/python", MANTA_PEER, MANTA_MINILM, input, std::to_string(runs)},
+                         {.timeout = std::chrono::minutes(30)});
     std::printf("%s", said.ok() ? said->c_str() : ("  no peer: " + said.status().to_string() + "\n").c_str());
   }
 }
@@ -199,7 +205,8 @@ int run(int argc, char** argv) {
   if (::mkdtemp(work.data()) == nullptr) die("cannot make " + work);
   std::istringstream list(rows != nullptr ? rows : "1024,4096");
   for (std::string count; std::getline(list, count, ',');)
-    measure(texts, static_cast<size_t>(std::max(1, std::atoi(count.c_str()))), runs != nullptr ? std::max(1, std::atoi(runs)) : 3, work);
+    measure(texts, static_cast<size_t>(std::max(1, std::atoi(count.c_str()))),
+            runs != nullptr ? std::max(1, std::atoi(runs)) : 3, work);
   fs::remove_all(work);
   return 0;
 }

@@ -45,9 +45,11 @@ arrow::Result<manta::Batch> render_pages(manta::Batch pages) {
     }
   }
   arrow::FieldVector fields = {arrow::field("id", arrow::int64(), false)};
-  for (const char* column : {"page", "section", "heading", "text"}) fields.push_back(arrow::field(column, arrow::utf8(), false));
+  for (const char* column : {"page", "section", "heading", "text"})
+    fields.push_back(arrow::field(column, arrow::utf8(), false));
   arrow::ArrayVector columns;
-  for (arrow::ArrayBuilder* builder : std::initializer_list<arrow::ArrayBuilder*>{&ids, &page_names, &sections, &headings, &texts}) {
+  for (arrow::ArrayBuilder* builder :
+       std::initializer_list<arrow::ArrayBuilder*>{&ids, &page_names, &sections, &headings, &texts}) {
     ARROW_ASSIGN_OR_RAISE(columns.emplace_back(), builder->Finish());
   }
   const int64_t rows = columns.front()->length();

@@ -31,11 +31,16 @@ void add_flags(CLI::App& app, Flags& flags) {
   app.add_option("--input", flags.input, "Parquet: a file, a folder or a glob")->required();
   app.add_option("--column", flags.column, "the column with the texts")->capture_default_str();
   app.add_option("--output", flags.output, "the folder to make; must not exist")->required();
-  app.add_option("--batch-size", flags.batch_size, "rows an actor gets at a time")->check(CLI::Range(1, 1 << 20))->capture_default_str();
+  app.add_option("--batch-size", flags.batch_size, "rows an actor gets at a time")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
   app.add_option("--workers", flags.workers, "actors, MIN:MAX or N (default: one a CPU; with --gpus as many as fit)");
   app.add_option("--gpus", flags.gpus, "GPUs an actor takes; may be a fraction")->check(CLI::Range(0.0, 1024.0));
-  app.add_option("--dtype", flags.dtype, "what the model computes in")->check(CLI::IsMember({"fp32", "bf16"}))->capture_default_str();
-  app.add_option("--max-length", flags.max_length, "tokens a text is cut to (default: the model's)")->check(CLI::Range(0, 1 << 20));
+  app.add_option("--dtype", flags.dtype, "what the model computes in")
+      ->check(CLI::IsMember({"fp32", "bf16"}))
+      ->capture_default_str();
+  app.add_option("--max-length", flags.max_length, "tokens a text is cut to (default: the model's)")
+      ->check(CLI::Range(0, 1 << 20));
   app.add_option("--nulls", flags.nulls, "null texts: refuse the input, or embed them as empty ones")
       ->check(CLI::IsMember({"empty", "refuse"}))
       ->capture_default_str();
@@ -57,7 +62,8 @@ manta::Pool pool_of(const Flags& flags) {
 
 /// What is wrong with the input, the output or the model is said before the first actor loads anything.
 manta::Async<void> check(Flags flags, embed::EmbedSettings settings) {
-  if (std::filesystem::exists(flags.output)) throw Error({Code::kExists, flags.output + ": exists already; --output names a folder to make"});
+  if (std::filesystem::exists(flags.output))
+    throw Error({Code::kExists, flags.output + ": exists already; --output names a folder to make"});
   manta::TextEncoderOptions options = embed::encoder_options(settings);
   options.device = "cpu";  // nothing is loaded here
   manta::value_or_throw(manta::TextEncoder::inspect(flags.model, options));
@@ -84,7 +90,8 @@ manta::Async<int> program(int argc, char** argv) {
       .max_length = flags.max_length,
       .nulls_are_empty = flags.nulls == "empty",
   };
-  const manta::MapOptions options{.batch_size = flags.batch_size, .gpus = flags.gpus, .pool = pool_of(flags), .name = "embed"};
+  const manta::MapOptions options{
+      .batch_size = flags.batch_size, .gpus = flags.gpus, .pool = pool_of(flags), .name = "embed"};
   co_await check(flags, settings);
 
   const auto start = std::chrono::steady_clock::now();

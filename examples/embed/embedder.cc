@@ -8,17 +8,21 @@ namespace {
 using manta::Code;
 using manta::Error;
 
-bool is_text(const arrow::DataType& type) { return type.id() == arrow::Type::STRING || type.id() == arrow::Type::LARGE_STRING; }
+bool is_text(const arrow::DataType& type) {
+  return type.id() == arrow::Type::STRING || type.id() == arrow::Type::LARGE_STRING;
+}
 
 template <typename Array>
 void views_of(const arrow::Array& column, std::vector<std::string_view>& out) {
   const auto& strings = static_cast<const Array&>(column);
-  for (int64_t row = 0; row < strings.length(); ++row) out.push_back(strings.IsNull(row) ? std::string_view() : strings.GetView(row));
+  for (int64_t row = 0; row < strings.length(); ++row)
+    out.push_back(strings.IsNull(row) ? std::string_view() : strings.GetView(row));
 }
 
 template <typename T>
 T value_of(arrow::Result<T> result) {
-  if (!result.ok()) throw Error({result.status().IsOutOfMemory() ? Code::kFull : Code::kInternal, result.status().ToString()});
+  if (!result.ok())
+    throw Error({result.status().IsOutOfMemory() ? Code::kFull : Code::kInternal, result.status().ToString()});
   return std::move(result).ValueUnsafe();
 }
 
@@ -41,7 +45,8 @@ std::string objection_to(const arrow::Schema& schema, const std::string& column)
     return "there is no column '" + column + "'; there are: " + names;
   }
   if (!is_text(*field->type())) return "the column '" + column + "' is not text, its type is " + field->type()->ToString();
-  if (schema.GetFieldIndex(kEmbeddingColumn) >= 0) return std::string("there is a column '") + kEmbeddingColumn + "' already";
+  if (schema.GetFieldIndex(kEmbeddingColumn) >= 0)
+    return std::string("there is a column '") + kEmbeddingColumn + "' already";
   return "";
 }
 
@@ -54,8 +59,9 @@ manta::Batch Embedder::operator()(manta::Batch rows) {
   if (!objection.empty()) throw Error({Code::kInvalid, objection});
   const std::shared_ptr<arrow::Array> column = rows->GetColumnByName(settings_.column);
   if (!settings_.nulls_are_empty && column->null_count() > 0)
-    throw Error({Code::kInvalid, std::to_string(column->null_count()) + " of " + std::to_string(column->length()) + " texts in the column '" +
-                                     settings_.column + "' are null; --nulls empty embeds such as empty texts"});
+    throw Error({Code::kInvalid, std::to_string(column->null_count()) + " of " + std::to_string(column->length()) +
+                                     " texts in the column '" + settings_.column +
+                                     "' are null; --nulls empty embeds such as empty texts"});
   texts_.clear();
   if (column->type_id() == arrow::Type::STRING) {
     views_of<arrow::StringArray>(*column, texts_);

@@ -22,7 +22,8 @@ constexpr size_t kSnippetBytes = 110;
 std::string text_at(const std::shared_ptr<arrow::Array>& column, int64_t row) {
   if (column == nullptr || column->IsNull(row)) return "";
   if (column->type_id() == arrow::Type::STRING) return static_cast<const arrow::StringArray&>(*column).GetString(row);
-  if (column->type_id() == arrow::Type::LARGE_STRING) return static_cast<const arrow::LargeStringArray&>(*column).GetString(row);
+  if (column->type_id() == arrow::Type::LARGE_STRING)
+    return static_cast<const arrow::LargeStringArray&>(*column).GetString(row);
   return "";
 }
 
@@ -44,7 +45,8 @@ class Best {
 
   Status add(const arrow::RecordBatch& rows, const std::string& file) {
     const auto column = rows.GetColumnByName("embedding");
-    if (column == nullptr) return {Code::kInvalid, file + ": has no column 'embedding'; an index is what manta-embed writes"};
+    if (column == nullptr)
+      return {Code::kInvalid, file + ": has no column 'embedding'; an index is what manta-embed writes"};
     if (column->type_id() != arrow::Type::FIXED_SIZE_LIST) return wrong_type(*column, file);
     const auto& lists = static_cast<const arrow::FixedSizeListArray&>(*column);
     if (lists.values()->type_id() != arrow::Type::FLOAT) return wrong_type(*column, file);
@@ -65,7 +67,8 @@ class Best {
 
  private:
   static Status wrong_type(const arrow::Array& column, const std::string& file) {
-    return {Code::kInvalid, file + ": the column 'embedding' holds " + column.type()->ToString() + ", not lists of float32 of one size"};
+    return {Code::kInvalid,
+            file + ": the column 'embedding' holds " + column.type()->ToString() + ", not lists of float32 of one size"};
   }
 
   float cosine(const float* row) const {

@@ -15,9 +15,10 @@ struct Hit {
   std::string snippet{};  ///< The beginning of the column text, if there is one.
 };
 
-/// The `top` rows with the highest cosine, best first; equal ones in the order of the rows. Rows whose embedding is all zeros have
-/// none. Reads *.parquet of the folder in order of name, a few thousand rows at a time, whatever their number.
-/// kNotFound without files, kInvalid for damaged ones, without the column, or when it has another dimension than the question.
+/// The `top` rows with the highest cosine, best first; equal ones in the order of the rows. Rows whose embedding is all
+/// zeros have none. Reads *.parquet of the folder in order of name, a few thousand rows at a time, whatever their number.
+/// kNotFound without files, kInvalid for damaged ones, without the column, or when it has another dimension than the
+/// question.
 manta::Result<std::vector<Hit>> nearest_rows(const std::string& folder, std::span<const float> question, size_t top);
 
 }  // namespace embed

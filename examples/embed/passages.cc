@@ -45,7 +45,8 @@ bool is_ornament(std::string_view word) {
 
 bool ends_sentence(std::string_view word) {
   while (!word.empty() && (word.back() == ')' || word.back() == '"' || word.back() == '\'')) word.remove_suffix(1);
-  return !word.empty() && (word.back() == '.' || word.back() == '!' || word.back() == '?' || word.back() == ':' || word.back() == ';');
+  return !word.empty() &&
+         (word.back() == '.' || word.back() == '!' || word.back() == '?' || word.back() == ':' || word.back() == ';');
 }
 
 /// Fills passages word by word. Words of a section that are too few for a passage flow on into the next one.

@@ -13,8 +13,9 @@ inline constexpr size_t kPassageMinWords = 60;
 inline constexpr size_t kPassageMaxWords = 120;
 
 struct Passage {
-  std::string heading{};  ///< Of the passage's first word, such as "DESCRIPTION" or "NOTES / BUGS"; a page's first may be empty.
-  std::string text{};     ///< Words with one space between them.
+  std::string
+      heading{};  ///< Of the passage's first word, such as "DESCRIPTION" or "NOTES / BUGS"; a page's first may be empty.
+  std::string text{};  ///< Words with one space between them.
 };
 
 /// "letters with backspaces", as terminals printed bold and underlined, as plain letters, and no-break spaces as spaces.

@@ -43,7 +43,8 @@ Status read_all(int fd, const std::string& name, const OutputLimits& limits, std
   std::array<char, 1 << 16> bytes;
   while (true) {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
-    if (left.count() <= 0) return {Code::kTimeout, name + " took more than " + std::to_string(limits.timeout.count()) + " ms"};
+    if (left.count() <= 0)
+      return {Code::kTimeout, name + " took more than " + std::to_string(limits.timeout.count()) + " ms"};
     pollfd waiting{fd, POLLIN, 0};
     if (::poll(&waiting, 1, static_cast<int>(left.count())) < 0 && errno != EINTR) return {Code::kIo, std::strerror(errno)};
     if (waiting.revents == 0) continue;
@@ -51,7 +52,8 @@ Status read_all(int fd, const std::string& name, const OutputLimits& limits, std
     if (count == 0) return {};
     if (count < 0 && errno != EINTR) return {Code::kIo, std::strerror(errno)};
     if (count > 0) out.append(bytes.data(), static_cast<size_t>(count));
-    if (out.size() > limits.max_bytes) return {Code::kFull, name + " prints more than " + std::to_string(limits.max_bytes) + " bytes"};
+    if (out.size() > limits.max_bytes)
+      return {Code::kFull, name + " prints more than " + std::to_string(limits.max_bytes) + " bytes"};
   }
 }
 

@@ -19,7 +19,8 @@ manta::Status search(const std::string& model, const std::string& index, const s
   if (!hits.ok()) return hits.status();
   for (size_t i = 0; i < hits->size(); ++i) {
     const embed::Hit& hit = (*hits)[i];
-    std::printf("%2zu  %.3f  %s\n           %s\n", i + 1, static_cast<double>(hit.score), hit.place.c_str(), hit.snippet.c_str());
+    std::printf("%2zu  %.3f  %s\n           %s\n", i + 1, static_cast<double>(hit.score), hit.place.c_str(),
+                hit.snippet.c_str());
   }
   return {};
 }

@@ -37,9 +37,10 @@ bool is_long(const arrow::RecordBatch& rows, int64_t row) {
 
 manta::Async<int> program() {
   // Nothing runs yet: a Dataset is a plan.
-  const manta::Dataset long_ones = manta::range(100'000)
-                                       .map_batches<Collatz>({.batch_size = 5'000, .pool = {.min = 1, .max = 2}}, int64_t{1'000})
-                                       .filter<&is_long>();
+  const manta::Dataset long_ones =
+      manta::range(100'000)
+          .map_batches<Collatz>({.batch_size = 5'000, .pool = {.min = 1, .max = 2}}, int64_t{1'000})
+          .filter<&is_long>();
 
   // An action runs it. Rows keep their order, and "collatz" appears only when it is complete.
   const manta::WriteResult written = co_await long_ones.write_parquet("collatz");
