@@ -251,7 +251,7 @@ void NodeRuntime::handle_worker_frame(wire::Frame& frame, WorkerSide& worker) {
 // The raylet is the node: without it nothing that runs can answer. Everything that waits fails with one clear cause.
 void NodeRuntime::disconnected(const Status& status) {
   if (stopping_ || leaving_) return;
-  const Status cause(Code::kDied, "the node's mantad is gone (" + status.message() + "); see its log in the session folder");
+  const Status cause(Code::kDied, "the node's mantad is gone (" + status.message() + ")");
   store_->disconnected(cause);
   if (options_.worker != nullptr) return options_.worker->on_disconnected();
   {
