@@ -59,6 +59,9 @@ enum class Type : uint16_t {
   kReclaimed,
   kPin,
   kTrimSegments,
+  kCancelSegmentRequest,
+  kRestoreObject,
+  kObjectRestored,
   kLogLines = 70,
   kLogLineage,
   kCleanupPath,
@@ -387,10 +390,20 @@ struct RequestSegment {  ///< producer -> raylet: room for at least `size_bytes`
   uint64_t size_bytes = 0;
   uint32_t timeout_ms = 0;  ///< How long it may wait for others to free before SegmentRefused with kFull.
   bool dedicated = false;   ///< For one object; goes back to the pool when that object is freed.
-  MSGPACK_DEFINE(request, size_bytes, timeout_ms, dedicated)
+  uint64_t more_slots = 0;  ///< Not memory, but more slots for this segment of the sender's: small objects used them up.
+  bool ahead = false;       ///< For later: served only from what is plentiful, and at once or not at all.
+  MSGPACK_DEFINE(request, size_bytes, timeout_ms, dedicated, more_slots, ahead)
 };
 
-/// raylet -> producer. Descriptor: the segment, read-write. `slots[i]` is usable at `generations[i]`.
+struct CancelSegmentRequest {  ///< producer -> raylet: room was found elsewhere. A grant that crossed it is kept or
+                               ///< returned.
+  static constexpr Type kType = Type::kCancelSegmentRequest;
+  uint64_t request = 0;
+  MSGPACK_DEFINE(request)
+};
+
+/// raylet -> producer. Descriptor: the segment, read-write; none when only slots were asked for. `slots[i]` is usable at
+/// `generations[i]`.
 struct SegmentGranted {
   static constexpr Type kType = Type::kSegmentGranted;
   uint64_t request = 0;
@@ -422,10 +435,11 @@ struct SegmentOpened {  ///< raylet -> reader. Descriptor when ok: the segment, 
   MSGPACK_DEFINE(segment, size_bytes, status)
 };
 
-struct ReturnSegment {  ///< producer -> raylet: holds no object of mine; take it back warm.
+struct ReturnSegment {  ///< producer -> raylet: holds no object of mine from `from_offset` on; take that back.
   static constexpr Type kType = Type::kReturnSegment;
   uint64_t segment = 0;
-  MSGPACK_DEFINE(segment)
+  uint64_t from_offset = 0;  ///< Whole pages; 0: the segment itself, warm.
+  MSGPACK_DEFINE(segment, from_offset)
 };
 
 struct TrimSegments {  ///< raylet -> producer: others need memory, or nothing happens any more; return segments that hold
@@ -459,6 +473,24 @@ struct Reclaimed {  ///< raylet -> producer: these extents are yours again; each
   static constexpr Type kType = Type::kReclaimed;
   std::vector<ObjectLocation> objects;
   MSGPACK_DEFINE(objects)
+};
+
+/// reader -> raylet: the table has another generation, so the object was freed or spilled. Answer: ObjectRestored.
+struct RestoreObject {
+  static constexpr Type kType = Type::kRestoreObject;
+  uint64_t request = 0;
+  ObjectLocation location;  ///< As the owner knows it: from when the object was sealed.
+  uint32_t timeout_ms = 0;  ///< How long it may wait for room.
+  MSGPACK_DEFINE(request, location, timeout_ms)
+};
+
+/// raylet -> reader: it lies there now, for some time at least; ask again if it went away before it was pinned.
+struct ObjectRestored {
+  static constexpr Type kType = Type::kObjectRestored;
+  uint64_t request = 0;
+  ObjectLocation location;
+  WireStatus status;
+  MSGPACK_DEFINE(request, location, status)
 };
 
 // ---------------------------------------------------------------------------------------------------- the rest
@@ -509,8 +541,10 @@ struct NodeState {
   uint64_t store_granted_bytes = 0;
   uint64_t store_objects = 0;
   uint64_t store_object_bytes = 0;
+  uint64_t store_spilled_objects = 0;  ///< Of the objects: those that lie on disk only.
+  uint64_t store_spilled_bytes = 0;
   MSGPACK_DEFINE(request, capacity, available, workers, idle_workers, leases, waiting_leases, actors, store_capacity_bytes,
-                 store_granted_bytes, store_objects, store_object_bytes)
+                 store_granted_bytes, store_objects, store_object_bytes, store_spilled_objects, store_spilled_bytes)
 };
 
 }  // namespace manta::wire
