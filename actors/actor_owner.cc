@@ -1,6 +1,7 @@
 #include "actors/actor_owner.h"
 
 #include "common/check.h"
+#include "common/log.h"
 
 #include <algorithm>
 
@@ -94,6 +95,7 @@ void ActorOwner::recall(ActorClient& actor, const Status& cause) {
       continue;
     }
     if (!unbegun) {
+      MANTA_LOG(kInfo, "owner", "call retried", {"actor", actor.id}, {"attempt", call.attempt + 1}, {"why", cause});
       if (call.retries_left > 0) --call.retries_left;
       ++call.attempt;
     }
@@ -133,6 +135,8 @@ void ActorOwner::on_update(const wire::ActorUpdate& update, Peer* peer) {
 void ActorOwner::become_dead(ActorClient& actor, const Status& cause) {
   actor.phase = ActorPhase::kDead;
   actor.cause = cause;
+  if (actor.is_mine && !actor.was_let_go)
+    MANTA_LOG(kWarn, "owner", "actor died", {"actor", actor.id}, {"class", actor.creation.class_name}, {"why", cause});
   for (Call* call : actor.sent) call->retries_left = 0;
   recall(actor, cause);
   actor.peer = nullptr;
@@ -156,6 +160,7 @@ void ActorOwner::last_handle_gone(const ActorId& id) {
   ActorClient* const actor = find(id);
   if (actor == nullptr || actor->phase == ActorPhase::kDead || actor->creation.detached) return;
   actor->drain_asked = true;
+  actor->was_let_go = true;
   drain_if_done(*actor);
 }
 

@@ -29,6 +29,7 @@ struct ActorClient {
   std::deque<Call*> queued;  ///< In order; includes those that wait for arguments.
   std::deque<Call*> sent;    ///< In order.
   int max_task_retries = 0;
+  bool was_let_go = false;                  ///< Its last handle went here: its end is no news.
   bool drain_asked = false;                 ///< The last handle is gone: end it when nothing is queued any more.
   bool is_mine = false;                     ///< This process made it: its last reference decides its end.
   wire::CreateActor creation;               ///< Sent once the constructor's arguments are ready.

@@ -3,6 +3,7 @@
 #include "actors/log_printer.h"
 #include "actors/node_runtime.h"
 #include "actors/worker.h"
+#include "common/log.h"
 
 #include <manta/error.h>
 #include <manta/run.h>
@@ -129,12 +130,24 @@ wire::Hello driver_hello(int argc, char** argv) {
   return hello;
 }
 
+/// The driver's log stands beside mantad's.
+void begin_log(const log::Settings& settings, const LocalNode& node) {
+  const std::string& folder = settings.folder.empty() ? node.session_dir : settings.folder;
+  log::init_at_first_line({.path = folder + "/driver-" + std::to_string(::getpid()) + ".log", .level = settings.level});
+}
+
 int run_driver(int argc, char** argv, const std::function<int(int, char**)>& program, const char* daemon) {
+  const Result<log::Settings> log_settings = log::settings_from_environment();
+  if (!log_settings.ok()) {
+    std::fprintf(stderr, "manta: %s\n", log_settings.status().message().c_str());
+    return 2;
+  }
   Result<LocalNode> node = start_local_node(daemon);
   if (!node.ok()) {
     std::fprintf(stderr, "manta: cannot start a local node: %s\n", node.status().to_string().c_str());
     return 1;
   }
+  begin_log(*log_settings, *node);
   LogPrinter printer;
   NodeRuntimeOptions options;
   options.socket = std::move(node->socket);
@@ -147,6 +160,7 @@ int run_driver(int argc, char** argv, const std::function<int(int, char**)>& pro
     wait_for_end(*node);
     return 1;
   }
+  MANTA_LOG(kInfo, "driver", "connected", {"node", (*runtime)->welcome().raylet_name}, {"session", node->session_dir});
   int code = 1;
   {
     const SignalWatch signals(**runtime, *node);
@@ -154,6 +168,8 @@ int run_driver(int argc, char** argv, const std::function<int(int, char**)>& pro
     (*runtime)->start();
     code = run_program(argc, argv, program);
     std::fflush(nullptr);
+    MANTA_LOG(kInfo, "driver", "the program ended", {"code", code});
+    log::stop();  // its folder may be gone any moment now
     (*runtime)->say_goodbye(code);
     wait_for_end(*node);
     // What its workers printed last has arrived by now.

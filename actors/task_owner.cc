@@ -1,6 +1,7 @@
 #include "actors/task_owner.h"
 
 #include "common/check.h"
+#include "common/log.h"
 
 #include <algorithm>
 #include <cmath>
@@ -256,6 +257,8 @@ void TaskOwner::on_peer_died(const Peer& peer, const Status& cause, TimePoint no
           io_.fail(*call, cause);
           continue;
         }
+        MANTA_LOG(kInfo, "owner", "call retried", {"call", call->first_sequence}, {"attempt", call->attempt + 1},
+                  {"why", cause});
         if (call->retries_left > 0) --call->retries_left;
         ++call->attempt;
         call->state = CallState::kQueued;

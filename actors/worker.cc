@@ -5,6 +5,7 @@
 #include "actors/registry.h"
 #include "actors/stdio_capture.h"
 #include "common/check.h"
+#include "common/log.h"
 
 #include <manta/error.h>
 
@@ -249,6 +250,8 @@ void Worker::execute(Job& job) {
   if (status.code() == Code::kTaskFailed && !status.message().starts_with("in ")) {
     status = status.with_context("in " + label + " (process " + std::to_string(::getpid()) + "): " + status.origin_type());
   }
+  if (!status.ok())
+    MANTA_LOG(kDebug, "worker", "call failed", {"what", label}, {"attempt", job.header.attempt}, {"why", status});
   call.drop_arguments();
   kept = runtime_->keep(here.uncovered);
   if (actor_ && status.ok()) save_state();
@@ -308,6 +311,9 @@ void Worker::start_actor(wire::StartActor message) {
     status =
         status.with_context("in the constructor of " + start.class_name + " (process " + std::to_string(::getpid()) + ")");
   }
+  MANTA_LOG(kInfo, "worker", status.ok() ? "became an actor" : "the actor's constructor failed", {"class", start.class_name},
+            {"actor", ActorId{start.actor.owner, start.actor.sequence}}, {"incarnation", start.incarnation},
+            {"status", status});
   if (status.ok()) {
     executors_ = start.max_concurrency;
     for (const auto& [name, threads] : start.concurrency_groups) executors_ += std::max(threads, 1);
@@ -508,6 +514,16 @@ void Worker::on_disconnected() { ::_exit(1); }
 Worker::Worker() = default;
 Worker::~Worker() = default;
 
+/// The worker's log stands beside mantad's. Settings that are wrong were refused by the driver, or came with the worker's
+/// own environment: then it does not start.
+Status begin_worker_log(const wire::Welcome& welcome) {
+  MANTA_ASSIGN_OR_RETURN(const log::Settings settings, log::settings_from_environment());
+  const std::string& folder = settings.folder.empty() ? welcome.session_dir : settings.folder;
+  log::init_at_first_line({.path = folder + "/worker-" + std::to_string(::getpid()) + ".log", .level = settings.level});
+  MANTA_LOG(kDebug, "worker", "executor started", {"node", welcome.raylet_name});
+  return {};
+}
+
 int Worker::serve(Fd socket, wire::Hello hello) {
   capture_stdio();
   NodeRuntimeOptions options;
@@ -515,8 +531,9 @@ int Worker::serve(Fd socket, wire::Hello hello) {
   options.hello = std::move(hello);
   options.worker = this;
   Result<std::unique_ptr<NodeRuntime>> runtime = NodeRuntime::connect(std::move(options), std::chrono::seconds(10));
-  if (!runtime.ok()) {
-    std::fprintf(stderr, "manta worker: %s\n", runtime.status().to_string().c_str());
+  const Status status = runtime.ok() ? begin_worker_log((*runtime)->welcome()) : runtime.status();
+  if (!status.ok()) {
+    std::fprintf(stderr, "manta worker: %s\n", status.to_string().c_str());
     flush_stdio();
     return 1;
   }

@@ -43,7 +43,6 @@ TEST_F(LogTest, LinesCarryFieldsAndStayLines) {
             {"said", "two words\n\"x\""});
   int evaluated = 0;
   MANTA_LOG(kDebug, "raylet", "too fine", {"n", ++evaluated});
-  log::flush();
   std::string text = read(folder_ / "a.log");
   EXPECT_NE(text.find("raylet: worker started pid=12 idle=true lease=0000000000000007 said=\"two words\\n\\\"x\\\"\"\n"),
             std::string::npos)
@@ -52,14 +51,12 @@ TEST_F(LogTest, LinesCarryFieldsAndStayLines) {
   EXPECT_EQ(evaluated, 0);
   log::set_level(log::Level::kDebug);
   MANTA_LOG(kDebug, "raylet", "fine");
-  log::flush();
   EXPECT_NE(read(folder_ / "a.log").find("raylet: fine"), std::string::npos);
 }
 
 TEST_F(LogTest, FilesRotateAtTheirBound) {
   ASSERT_TRUE(log::init({.path = folder_ / "a.log", .max_file_bytes = 4'000, .max_files = 2}).ok());
   for (int i = 0; i < 500; ++i) MANTA_LOG(kInfo, "test", std::string(100, 'x'));
-  log::flush();
   uint64_t bytes = 0, files = 0;
   for (const auto& entry : std::filesystem::directory_iterator(folder_)) bytes += entry.file_size(), ++files;
   EXPECT_EQ(files, 3u);
@@ -71,6 +68,53 @@ TEST_F(LogTest, AFileThatCannotBeIsAStatus) {
   EXPECT_EQ(log::init({.path = folder_ / "file" / "a.log"}).code(), Code::kIo);
 }
 
+TEST_F(LogTest, TheFirstLineOpensTheFile) {
+  log::init_at_first_line({.path = folder_ / "a.log", .level = log::Level::kInfo});
+  MANTA_LOG(kDebug, "test", "too fine");
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "a.log"));
+  MANTA_LOG(kInfo, "test", "first");
+  EXPECT_NE(read(folder_ / "a.log").find("test: first"), std::string::npos);
+}
+
+TEST_F(LogTest, ALogThatCannotBeWrittenIsSilent) {
+  testing::internal::CaptureStderr();
+  log::init_at_first_line({.path = folder_ / "gone" / "a.log"});
+  MANTA_LOG(kError, "test", "nobody hears it");
+  ASSERT_TRUE(log::init({.path = "/dev/full"}).ok());
+  for (int i = 0; i < 10; ++i) MANTA_LOG(kError, "test", "the disk is full");
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "gone")) << "a session's folder that is gone stays gone";
+}
+
+TEST_F(LogTest, NothingIsWrittenAfterStop) {
+  log::init_at_first_line({.path = folder_ / "a.log"});
+  log::stop();
+  MANTA_LOG(kError, "test", "late");
+  log::set_level(log::Level::kInfo);
+  MANTA_LOG(kError, "test", "later");
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "a.log"));
+}
+
+TEST_F(LogTest, TheEnvironmentSaysLevelAndFolder) {
+  ::unsetenv("MANTA_LOG_DIR");
+  ::unsetenv("MANTA_LOG_LEVEL");
+  EXPECT_EQ(log::settings_from_environment()->level, log::Level::kInfo);
+  EXPECT_EQ(log::settings_from_environment()->folder, "");
+  ::setenv("MANTA_LOG_LEVEL", "debug", 1);
+  ::setenv("MANTA_LOG_DIR", (folder_ / "x" / "y").c_str(), 1);
+  EXPECT_EQ(log::settings_from_environment()->level, log::Level::kDebug);
+  EXPECT_TRUE(std::filesystem::is_directory(folder_ / "x" / "y"));
+  ::setenv("MANTA_LOG_LEVEL", "loud", 1);
+  const Status bad = log::settings_from_environment().status();
+  EXPECT_EQ(bad.code(), Code::kInvalid);
+  EXPECT_NE(bad.message().find("MANTA_LOG_LEVEL: no log level 'loud'"), std::string::npos) << bad.message();
+  ::unsetenv("MANTA_LOG_LEVEL");
+  std::ofstream(folder_ / "file") << "x";
+  ::setenv("MANTA_LOG_DIR", (folder_ / "file" / "y").c_str(), 1);
+  EXPECT_EQ(log::settings_from_environment().status().code(), Code::kIo);
+  ::unsetenv("MANTA_LOG_DIR");
+}
+
 TEST_F(LogTest, ManyThreadsWriteWholeLines) {
   ASSERT_TRUE(log::init({.path = folder_ / "a.log"}).ok());
   std::vector<std::thread> threads;
@@ -80,7 +124,6 @@ TEST_F(LogTest, ManyThreadsWriteWholeLines) {
     });
   }
   for (std::thread& thread : threads) thread.join();
-  log::flush();
   std::string text = read(folder_ / "a.log");
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 2'000);
 }

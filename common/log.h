@@ -3,8 +3,10 @@
 //   MANTA_LOG(kInfo, "raylet", "worker started", {"pid", pid}, {"lease", lease});
 //   2026-11-21T10:02:11.123456Z I 4711 raylet: worker started pid=4712 lease=7
 //
-// Until `init` (and when it fails) lines of kWarn and above go to stderr.
-// Thread safety: everything. Cost: a level that is off costs one relaxed load; its fields are not evaluated.
+// Until `init` (and when it fails) lines of kWarn and above go to stderr, from then on none. Each line is handed to the
+// operating system at once, so that a process that dies leaves its last words.
+// Thread safety: everything. Cost: a level that is off costs one relaxed load; its fields are not evaluated. A line costs a
+// few microseconds: for events that people look for, never for each call.
 #pragma once
 
 #include <manta/status.h>
@@ -27,13 +29,24 @@ struct Options {
   uint32_t max_files = 3;
 };
 
+/// What the environment asks for: MANTA_LOG_LEVEL (kInfo when unset) and MANTA_LOG_DIR.
+struct Settings {
+  Level level = Level::kInfo;
+  std::string folder;  ///< Absolute; empty when unset: then logs lie in the session's folder and go with it.
+};
+/// Makes the folder. kInvalid for a level of no name, kIo when the folder cannot be made.
+[[nodiscard]] Result<Settings> settings_from_environment();
+
 /// kIo when the file cannot be written. Calling it again moves the log to another file.
 Status init(const Options& options);
+/// The same, but the first line opens the file: a process that has nothing to say pays nothing. Lines that cannot be
+/// written, then or later, are dropped: a log never stops the work.
+void init_at_first_line(Options options);
+/// Nothing is written any more.
+void stop();
 void set_level(Level level);
 /// "trace" ... "off"; kInvalid for other words.
 [[nodiscard]] Result<Level> parse_level(std::string_view name);
-/// Writes out what is buffered. Lines of kWarn and above are written out at once.
-void flush();
 
 struct Field {
   std::string_view key;

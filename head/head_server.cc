@@ -1,6 +1,7 @@
 #include "head/head_server.h"
 
 #include "common/check.h"
+#include "common/log.h"
 
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -91,6 +92,7 @@ Status HeadServer::write(std::vector<Record> records) {
     if (durability_ == Durability::kLocal && queued_bytes_ + bytes > kMaxQueuedBytes) {
       store_status_ = Status(Code::kFull, "the session's database was given up: its disk is too slow");
       queue_.clear();
+      MANTA_LOG(kError, "head", "no longer written", {"why", store_status_});
       return {};
     }
     queue_.push_back({++last_batch_, std::move(records), bytes});
@@ -129,6 +131,7 @@ void HeadServer::write_loop() {
     } else {
       store_status_ = status;
       queue_.clear();
+      MANTA_LOG(kError, "head", "the database cannot be written", {"why", status});
     }
     if (durability_ == Durability::kLasting) {
       const uint64_t one = 1;

@@ -113,6 +113,7 @@ struct Spawn {
 /// Kill the worker and its process group. The answer is WorkerExited.
 struct KillWorker {
   WorkerToken token;
+  std::string reason;
 };
 
 /// Refuse the client and close its connection.

@@ -1,5 +1,5 @@
-// A worker's own log file in the session's folder: made at the first line, bounded by starting over with the old one beside
-// it. Failures are swallowed: a full disk must not stop the work whose output this is only a copy of.
+// What a worker printed, kept in a file beside the logs: made at the first line, bounded by starting over with the old one
+// beside it. Failures are swallowed: a full disk must not stop the work whose output this is only a copy of.
 #pragma once
 
 #include "wire/messages.h"

@@ -2,6 +2,7 @@
 #include "raylet/node_server.h"
 
 #include "common/check.h"
+#include "common/log.h"
 
 #include <sys/epoll.h>
 
@@ -140,6 +141,7 @@ void NodeServer::drop_client(ClientKey key, const Status& reason) {
   const bool was_visitor = it->second.is_visitor;
   erase_client(key);
   if (process) return step(ClientGone{process, reason});
+  if (!reason.ok()) MANTA_LOG(kWarn, "raylet", "a process that never joined was cut off", {"why", reason});
   // Never introduced: a worker is killed (its exit is its report), a driver ends the node.
   if (const auto worker = workers_.find(token); worker != workers_.end()) return kill_group(worker->second.process);
   if (!token && !driver_ && !was_visitor) ending_ = EndNode{};

@@ -1,4 +1,5 @@
 // What raylet_core asks for, done; and what worker processes do, told.
+#include "raylet/node_log.h"
 #include "raylet/node_server.h"
 
 #include "common/check.h"
@@ -23,6 +24,7 @@ void NodeServer::step(Event event) {
   while (!events_.empty()) {
     Event next = std::move(events_.front());
     events_.pop_front();
+    log_event(next);
     carry_out(core_->step(std::move(next), now_us()));
     hear_head();
   }
@@ -30,7 +32,10 @@ void NodeServer::step(Event event) {
 }
 
 void NodeServer::carry_out(Effects effects) {
-  for (Effect& effect : effects) std::visit([this](auto& one) { carry_out(one); }, effect);
+  for (Effect& effect : effects) {
+    log_effect(effect);
+    std::visit([this](auto& one) { carry_out(one); }, effect);
+  }
 }
 
 void NodeServer::hear_head() {
@@ -111,7 +116,7 @@ void NodeServer::carry_out(Spawn& effect) {
   const int32_t pid = started->pid;
   RunningWorker& worker = workers_[token];
   worker.process = std::move(*started);
-  worker.log = LogFile(options_.session_dir + "/worker-" + std::to_string(pid) + ".log");
+  worker.log = LogFile(log_dir() + "/worker-" + std::to_string(pid) + ".out");
   worker.out = watch_output(std::move(worker.process.out), token, false, pid);
   worker.err = watch_output(std::move(worker.process.err), token, true, pid);
   Result<EventLoop::Id> exit =

@@ -2,6 +2,7 @@
 #include "raylet/node_server.h"
 
 #include "common/check.h"
+#include "common/log.h"
 
 #include <signal.h>
 #include <sys/epoll.h>
@@ -66,6 +67,9 @@ Status NodeServer::set_up() {
   }
   MANTA_RETURN_IF_ERROR(listen_for_visitors());
   MANTA_ASSIGN_OR_RETURN(const ClientKey driver, add_client(Fd(options_.driver_fd), {}));
+  MANTA_LOG(kInfo, "raylet", "node started", {"cpus", static_cast<double>(options_.capacity.cpus) / wire::kWhole},
+            {"devices", options_.capacity.devices.size()}, {"memory_bytes", options_.capacity.memory_bytes},
+            {"store_bytes", options_.store_bytes}, {"session", options_.session_dir});
   return watch_driver(driver);
 }
 
@@ -156,6 +160,7 @@ void NodeServer::run() {
 }
 
 void NodeServer::end() {
+  MANTA_LOG(kInfo, "raylet", "node ends", {"workers", workers_.size()});
   const int64_t deadline_us = now_us() + kEndUs;
   for (auto& [token, worker] : workers_) kill_group(worker.process);
   while (!workers_.empty() && now_us() < deadline_us) loop_->run_once(10);
@@ -163,6 +168,7 @@ void NodeServer::end() {
     if (Status status = driver->connection->drain(std::chrono::milliseconds(200)); !status.ok()) driver->connection->close();
   clients_.clear();
   head_.reset();  // before its files go: its writer may be making one just now
+  log::stop();
   std::error_code ignored;
   std::filesystem::remove_all(options_.session_dir, ignored);
 }

@@ -32,6 +32,7 @@ namespace manta::raylet {
 struct NodeOptions {
   int driver_fd = -1;  ///< A connected socket, inherited.
   std::string session_dir;
+  std::string log_dir;  ///< Where mantad's log and the workers' output go; empty: the session's folder.
   NodeCapacity capacity;
   uint64_t store_bytes = 0;
 };
@@ -84,6 +85,9 @@ class NodeServer {
   Status listen_for_visitors();
   void on_visitor();
   [[nodiscard]] static int64_t now_us();
+  [[nodiscard]] const std::string& log_dir() const {
+    return options_.log_dir.empty() ? options_.session_dir : options_.log_dir;
+  }
   void run_due();
   [[nodiscard]] int wait_ms() const;
 

@@ -97,7 +97,7 @@ void RayletCore::kill(Worker& worker, const std::string& reason) {
   worker.kill_reason = reason;
   worker.state = WorkerState::kEnding;
   worker.since_us = now_us_;
-  emit(KillWorker{worker.token});
+  emit(KillWorker{worker.token, reason});
 }
 
 void RayletCore::ask_to_leave(Worker& worker) {
