@@ -138,6 +138,8 @@ Result<LocalNode> start_local_node(const char* daemon_hint) {
                                                        {"MANTA_GPUS", "--gpus"},
                                                        {"MANTA_MEMORY_BYTES", "--memory"},
                                                        {"MANTA_STORE_BYTES", "--store-bytes"},
+                                                       {"MANTA_SPILL_DIR", "--spill-dir"},
+                                                       {"MANTA_SPILL_BYTES", "--spill-bytes"},
                                                        {"MANTA_RESOURCES", "--resources"}};
   for (const auto& [name, flag] : flags) {
     if (const char* value = setting(name)) words.insert(words.end(), {flag, value});
@@ -169,6 +171,12 @@ void wait_for_end(const LocalNode& node) {
   pollfd ended{mantad.get(), POLLIN, 0};
   if (!mantad || ::poll(&ended, 1, kPatienceMs) <= 0) ::kill(node.mantad_pid, SIGKILL);
   ::waitpid(node.mantad_pid, nullptr, 0);
+  // mantad removes its session's folders, unless it was killed.
+  std::error_code ignored;
+  const fs::path session(node.session_dir);
+  const fs::path spill = fs::read_symlink(session / "spill", ignored);
+  if (!ignored && spill.filename() == "manta-" + session.filename().string()) fs::remove_all(spill, ignored);
+  fs::remove_all(session, ignored);
 }
 
 }  // namespace manta

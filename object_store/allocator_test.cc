@@ -29,12 +29,30 @@ TEST(Allocator, RefusesWhatItDidNotGive) {
   Allocator allocator(1024);
   EXPECT_FALSE(allocator.give_back(0, 64));
   uint64_t at = *allocator.allocate(200);
-  EXPECT_FALSE(allocator.give_back(at, 1));
-  EXPECT_FALSE(allocator.give_back(at + 64, 64));
+  EXPECT_FALSE(allocator.give_back(at + 1, 64));
+  EXPECT_FALSE(allocator.give_back(at, 300));
+  EXPECT_FALSE(allocator.give_back(960, 128));
+  EXPECT_FALSE(allocator.give_back(at, ~uint64_t{0}));
   EXPECT_TRUE(allocator.give_back(at, 200));
   EXPECT_FALSE(allocator.give_back(at, 200));
   EXPECT_FALSE(allocator.allocate(~uint64_t{0}));
   EXPECT_TRUE(allocator.allocate(0));
+}
+
+TEST(Allocator, GivesUpItsFreeEnd) {
+  Allocator allocator(16'384);
+  EXPECT_EQ(allocator.cut_tail(4096), 0u);
+  EXPECT_FALSE(allocator.allocate(1));
+  Allocator other(16'384);
+  uint64_t first = *other.allocate(5'000), second = *other.allocate(100);
+  EXPECT_EQ(other.cut_tail(4096), 8'192u);
+  EXPECT_EQ(other.cut_tail(4096), 8'192u);
+  EXPECT_FALSE(other.allocate(8'000));
+  EXPECT_TRUE(other.give_back(first, 5'000));
+  EXPECT_EQ(other.cut_tail(4096), 8'192u);  // an object lies near its end
+  EXPECT_TRUE(other.give_back(second, 100));
+  EXPECT_EQ(other.cut_tail(4096), 0u);
+  EXPECT_TRUE(other.is_empty());
 }
 
 TEST(Allocator, RandomExtentsNeverOverlap) {

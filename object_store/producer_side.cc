@@ -18,8 +18,9 @@ namespace manta::object_store::detail {
 namespace {
 
 constexpr uint64_t kBackingStep = uint64_t{4} << 20;
-constexpr auto kGrace =
-    std::chrono::seconds(2);  // past the deadline, for the raylet's own answer, which says more than "timeout"
+/// Past the deadline, for the raylet's own answer: it says more than "timeout", and has patience while a disk makes room.
+constexpr auto kGrace = std::chrono::seconds(102);
+constexpr uint64_t kTailGrain = uint64_t{64} << 10;
 
 /// Takes the pages now, so that a machine without memory is an error here and never a signal at a write.
 Status populate(const Mapping& mapping, const Fd& fd, uint64_t from, uint64_t to) {
@@ -62,8 +63,10 @@ Result<MutableBlock> ProducerSide::create(size_t size_bytes, std::chrono::millis
     }
     changed_.wait_until(lock, mine == 0 ? deadline : deadline + kGrace);
   }
+  const bool pending = mine != 0 && !waiting_.at(mine).answered;
   leave(mine);
   lock.unlock();
+  if (pending) take_back(mine);  // what others freed was enough; nothing need be spilled for this
   MANTA_RETURN_IF_ERROR(back(*block));
   return std::move(*block);
 }
@@ -110,10 +113,13 @@ std::optional<MutableBlock> ProducerSide::try_standard(size_t size_bytes) {
 Result<uint64_t> ProducerSide::request(std::unique_lock<std::mutex>& lock, size_t size_bytes, Deadline deadline,
                                        bool dedicated) {
   uint64_t id = ++last_request_;
-  waiting_[id] = {.size_bytes = size_bytes, .dedicated = dedicated, .status = {}, .segment = nullptr};
+  const uint64_t more_slots = dedicated ? 0 : segment_without_slots(size_bytes);
+  waiting_[id] = {
+      .size_bytes = size_bytes, .dedicated = dedicated, .more_slots = more_slots, .status = {}, .segment = nullptr};
   if (!dedicated) ++standard_requests_;
   auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
-  wire::RequestSegment message{id, size_bytes, static_cast<uint32_t>(std::clamp<int64_t>(left, 0, 0xffffffff)), dedicated};
+  wire::RequestSegment message{id, size_bytes, static_cast<uint32_t>(std::clamp<int64_t>(left, 0, 0xffffffff)), dedicated,
+                               more_slots};
   lock.unlock();
   Status sent = send_(message.kType, wire::encode(message), {});
   lock.lock();
@@ -123,6 +129,26 @@ Result<uint64_t> ProducerSide::request(std::unique_lock<std::mutex>& lock, size_
     return sent;
   }
   return id;
+}
+
+/// A segment that has room for so much, but no slot for another object.
+uint64_t ProducerSide::segment_without_slots(size_t size_bytes) const {
+  for (const auto& [id, segment] : standard_) {
+    if (segment->slots.empty() && !segment->has_all_slots && segment->allocator.fits(size_bytes)) return id;
+  }
+  return 0;
+}
+
+void ProducerSide::take_back(uint64_t request) {
+  wire::CancelSegmentRequest message{request};
+  (void)send_(message.kType, wire::encode(message), {});  // when the raylet is gone, so is the request
+}
+
+void ProducerSide::add_slots(const wire::SegmentGranted& message) {
+  auto found = standard_.find(message.segment);
+  if (found == standard_.end() || message.slots.size() != message.generations.size()) return;
+  for (size_t i = message.slots.size(); i > 0; --i)
+    found->second->slots.push_back({message.slots[i - 1], message.generations[i - 1]});
 }
 
 void ProducerSide::leave(uint64_t request) {
@@ -152,10 +178,16 @@ Status ProducerSide::back(MutableBlock& block) {
   if (end <= segment.backed_bytes) return {};
   uint64_t from = segment.backed_bytes;
   uint64_t step = is_dedicated ? kPageBytes : kBackingStep;
-  uint64_t to = std::min<uint64_t>((end + step - 1) / step * step, segment.mapping->size_bytes());
+  uint64_t to = std::min<uint64_t>((end + step - 1) / step * step, segment.allocator.size_bytes());
   lock.unlock();
   MANTA_RETURN_IF_ERROR(populate(*segment.mapping, segment.fd, from, to));
   lock.lock();
+  // Its end may have been given back meanwhile: the pages there are not ours to keep.
+  if (const uint64_t left = segment.allocator.size_bytes(); left < to) {
+    (void)::fallocate(segment.fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(left),
+                      static_cast<off_t>(to - left));
+    to = left;
+  }
   segment.backed_bytes = std::max(segment.backed_bytes, to);
   return {};
 }
@@ -230,6 +262,15 @@ void ProducerSide::give_back(const std::vector<uint64_t>& segments) {
 }
 
 void ProducerSide::on_granted(wire::SegmentGranted message, Fd fd) {
+  if (!fd) {
+    std::lock_guard lock(mutex_);
+    add_slots(message);
+    auto waiting = waiting_.find(message.request);
+    if (waiting == waiting_.end()) return;
+    answer(waiting->second, {});
+    if (waiting->second.abandoned) waiting_.erase(waiting);
+    return;
+  }
   Status status = check_sealed(fd, message.size_bytes);
   if (message.slots.empty() || message.slots.size() != message.generations.size())
     status = Status(Code::kInvalid, "a grant without slots");
@@ -280,6 +321,13 @@ void ProducerSide::on_refused(const wire::SegmentRefused& message) {
   auto waiting = waiting_.find(message.request);
   if (waiting == waiting_.end()) return;
   Status status = wire::from_wire(message.status);
+  if (waiting->second.more_slots != 0) {  // then another segment must do
+    if (auto found = standard_.find(waiting->second.more_slots); found != standard_.end())
+      found->second->has_all_slots = true;
+    answer(waiting->second, {});
+    if (waiting->second.abandoned) waiting_.erase(waiting);
+    return;
+  }
   answer(waiting->second, status.ok() ? Status(Code::kInternal, "a refusal without a reason") : std::move(status));
   if (waiting->second.abandoned) waiting_.erase(waiting);
 }
@@ -299,13 +347,22 @@ void ProducerSide::on_reclaimed(const wire::Reclaimed& message) {
   give_back(surplus);
 }
 
-void ProducerSide::on_trim() {
+void ProducerSide::on_trim(const wire::TrimSegments& message) {
   std::vector<uint64_t> surplus;
+  std::vector<wire::ReturnSegment> tails;
   {
     std::lock_guard lock(mutex_);
     surplus = take_surplus(true);
+    for (auto& [id, segment] : standard_) {
+      const uint64_t before = segment->allocator.size_bytes();
+      const uint64_t end = message.wanted_bytes == 0 ? before : segment->allocator.cut_tail(kTailGrain);
+      if (end == before) continue;
+      segment->backed_bytes = std::min(segment->backed_bytes, end);
+      tails.push_back({id, end});
+    }
   }
   give_back(surplus);
+  for (const wire::ReturnSegment& tail : tails) (void)send_(tail.kType, wire::encode(tail), {});
 }
 
 void ProducerSide::on_retired(uint64_t segment) {

@@ -27,7 +27,7 @@ class ProducerSide : public std::enable_shared_from_this<ProducerSide> {
   void on_granted(wire::SegmentGranted message, Fd fd);
   void on_refused(const wire::SegmentRefused& message);
   void on_reclaimed(const wire::Reclaimed& message);
-  void on_trim();
+  void on_trim(const wire::TrimSegments& message);
   void on_retired(uint64_t segment);
   void disconnected(const Status& cause);
 
@@ -52,11 +52,13 @@ class ProducerSide : public std::enable_shared_from_this<ProducerSide> {
     std::shared_ptr<Mapping> mapping;  // shared with readers of this process
     std::vector<Slot> slots;           // free ones
     Allocator allocator;
-    uint64_t backed_bytes = 0;  // pages up to here are taken
+    uint64_t backed_bytes = 0;   // pages up to here are taken
+    bool has_all_slots = false;  // more were refused
   };
   struct Waiting {
     uint64_t size_bytes = 0;
     bool dedicated = false;
+    uint64_t more_slots = 0;  // asked for: of this segment
     bool answered = false;
     bool abandoned = false;  // who asked has gone on; the answer ends the entry
     Status status;
@@ -70,7 +72,10 @@ class ProducerSide : public std::enable_shared_from_this<ProducerSide> {
   /// Sends a request; `answered` of its entry in `waiting_` says when it is done. The lock is released meanwhile.
   [[nodiscard]] Result<uint64_t> request(std::unique_lock<std::mutex>& lock, size_t size_bytes, Deadline deadline,
                                          bool dedicated);
+  [[nodiscard]] uint64_t segment_without_slots(size_t size_bytes) const;
   void leave(uint64_t request);
+  void take_back(uint64_t request);
+  void add_slots(const wire::SegmentGranted& message);
   void answer(Waiting& waiting, Status status);
   [[nodiscard]] Status back(MutableBlock& block);
   [[nodiscard]] std::vector<uint64_t> take_surplus(bool and_the_spare = false);

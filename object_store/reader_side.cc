@@ -2,7 +2,15 @@
 
 #include "common/check.h"
 
+#include <algorithm>
+
 namespace manta::object_store::detail {
+namespace {
+
+constexpr size_t kMaxMoved = 65'536;
+constexpr auto kGrace = std::chrono::seconds(102);  // past the deadline, while a disk makes room: the raylet's own patience
+
+}  // namespace
 
 ReaderSide::ReaderSide(ObjectTableView table, HazardPage hazard, std::shared_ptr<ProducerSide> producer,
                        StoreClient::SendFn send)
@@ -13,11 +21,17 @@ ReaderSide::ReaderSide(ObjectTableView table, HazardPage hazard, std::shared_ptr
 
 Result<PinnedBytes> ReaderSide::pin(const wire::ObjectLocation& location, std::chrono::milliseconds timeout) {
   std::unique_lock lock(mutex_);
-  MANTA_ASSIGN_OR_RETURN(uint32_t index, acquire(location));
+  wire::ObjectLocation at = location;
+  Result<uint32_t> acquired = acquire(at);
+  if (!acquired.ok() && acquired.status().code() == Code::kLost) [[unlikely]]
+    acquired = acquire_moved(lock, location, at, std::chrono::steady_clock::now() + timeout);
+  if (!acquired.ok()) [[unlikely]]
+    return acquired.status();
+  const uint32_t index = *acquired;
   Pin& pin = pins_[index];
   if (pin.mapping == nullptr) [[unlikely]] {
     // Pinned already, so the segment cannot go away while it is being opened.
-    Result<std::shared_ptr<Mapping>> mapping = mapping_of(lock, location.segment, timeout);
+    Result<std::shared_ptr<Mapping>> mapping = mapping_of(lock, at.segment, timeout);
     if (!mapping.ok()) {
       drop(index);
       return mapping.status();
@@ -25,14 +39,13 @@ Result<PinnedBytes> ReaderSide::pin(const wire::ObjectLocation& location, std::c
     pin.mapping = std::move(mapping).value();
   }
   const Mapping& mapping = *pin.mapping;
-  if (location.size_bytes > mapping.size_bytes() || location.offset > mapping.size_bytes() - location.size_bytes)
-      [[unlikely]] {
+  if (at.size_bytes > mapping.size_bytes() || at.offset > mapping.size_bytes() - at.size_bytes) [[unlikely]] {
     drop(index);
     return Status(Code::kInvalid, "a location outside its segment");
   }
   PinnedBytes bytes;
   bytes.reader_ = shared_from_this();
-  bytes.bytes_ = {mapping.data() + location.offset, location.size_bytes};
+  bytes.bytes_ = {mapping.data() + at.offset, at.size_bytes};
   bytes.hazard_ = index;
   return bytes;
 }
@@ -59,6 +72,58 @@ Result<uint32_t> ReaderSide::acquire(const wire::ObjectLocation& location) {
   pins_[index].key = key;
   pins_[index].references.store(1, std::memory_order_relaxed);
   return index;
+}
+
+Result<uint32_t> ReaderSide::acquire_moved(std::unique_lock<std::mutex>& lock, const wire::ObjectLocation& location,
+                                           wire::ObjectLocation& at, Deadline deadline) {
+  const uint64_t key = hazard_key(location.slot, location.generation);
+  if (auto moved = moved_.find(key); moved != moved_.end()) {
+    at = moved->second;
+    if (Result<uint32_t> index = acquire(at); index.ok() || index.status().code() != Code::kLost) return index;
+    moved_.erase(key);
+  }
+  while (true) {
+    MANTA_ASSIGN_OR_RETURN(at, restore(lock, location, deadline));
+    Result<uint32_t> index = acquire(at);
+    const bool went_away = !index.ok() && index.status().code() == Code::kLost;
+    if (went_away && std::chrono::steady_clock::now() < deadline) continue;
+    if (moved_.size() >= kMaxMoved) moved_.clear();
+    if (index.ok()) moved_[key] = at;
+    return index;
+  }
+}
+
+Result<wire::ObjectLocation> ReaderSide::restore(std::unique_lock<std::mutex>& lock, const wire::ObjectLocation& location,
+                                                 Deadline deadline) {
+  if (!broken_.ok()) return broken_;
+  const uint64_t request = ++last_restore_;
+  restoring_[request];
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
+  wire::RestoreObject message{request, location, static_cast<uint32_t>(std::clamp<int64_t>(left, 0, 0xffffffff))};
+  lock.unlock();
+  Status status = send_(message.kType, wire::encode(message), {});
+  lock.lock();
+  if (status.ok()) {
+    changed_.wait_until(lock, deadline + kGrace, [&] { return restoring_.at(request).answered || !broken_.ok(); });
+    const Restoring& answer = restoring_.at(request);
+    status = answer.answered ? answer.status
+             : !broken_.ok() ? broken_
+                             : Status(Code::kTimeout, "the raylet did not say where a spilled object is");
+  }
+  const wire::ObjectLocation at = restoring_.at(request).location;
+  restoring_.erase(request);
+  if (!status.ok()) return status;
+  return at;
+}
+
+void ReaderSide::on_restored(const wire::ObjectRestored& message) {
+  std::lock_guard lock(mutex_);
+  auto found = restoring_.find(message.request);
+  if (found == restoring_.end()) return;  // given up
+  found->second.answered = true;
+  found->second.status = wire::from_wire(message.status);
+  found->second.location = message.location;
+  changed_.notify_all();
 }
 
 void ReaderSide::unpin(uint32_t index) {

@@ -1,4 +1,6 @@
 // The reading half of StoreClient: pins, published in the hazard page, and read-only mappings of other processes' segments.
+// An object that is not where it was sealed is asked for: the raylet reads it back and says where it lies now, which is
+// kept.
 //
 // Thread safety: everything, behind one lock. Several pins of one object share a hazard slot.
 #pragma once
@@ -24,6 +26,7 @@ class ReaderSide : public std::enable_shared_from_this<ReaderSide> {
   void copy_pin(uint32_t index) { pins_[index].references.fetch_add(1, std::memory_order_relaxed); }
   void unpin(uint32_t index);
 
+  void on_restored(const wire::ObjectRestored& message);
   void on_opened(const wire::SegmentOpened& message, Fd fd);
   void on_retired(uint64_t segment);
   void disconnected(const Status& cause);
@@ -40,7 +43,20 @@ class ReaderSide : public std::enable_shared_from_this<ReaderSide> {
     Status status;
   };
 
+  struct Restoring {
+    bool answered = false;
+    Status status;
+    wire::ObjectLocation location;
+  };
+  using Deadline = std::chrono::steady_clock::time_point;
+
+  /// kLost when it does not lie there (any more).
   [[nodiscard]] Result<uint32_t> acquire(const wire::ObjectLocation& location);
+  /// Finds an object that has moved, or been spilled; `at` becomes where it is.
+  [[nodiscard]] Result<uint32_t> acquire_moved(std::unique_lock<std::mutex>& lock, const wire::ObjectLocation& location,
+                                               wire::ObjectLocation& at, Deadline deadline);
+  [[nodiscard]] Result<wire::ObjectLocation> restore(std::unique_lock<std::mutex>& lock,
+                                                     const wire::ObjectLocation& location, Deadline deadline);
   void drop(uint32_t index);  // the lock is held
   [[nodiscard]] Result<std::shared_ptr<Mapping>> mapping_of(std::unique_lock<std::mutex>& lock, uint64_t segment,
                                                             std::chrono::milliseconds timeout);
@@ -57,6 +73,9 @@ class ReaderSide : public std::enable_shared_from_this<ReaderSide> {
   std::vector<uint32_t> free_;                    // hazard slots
   std::unordered_map<uint64_t, uint32_t> index_;  // pin key -> hazard slot
   std::unordered_map<uint64_t, std::shared_ptr<Mapping>> mappings_;
+  std::unordered_map<uint64_t, wire::ObjectLocation> moved_;  // first place's key -> where it was last; a hint
+  uint64_t last_restore_ = 0;
+  std::unordered_map<uint64_t, Restoring> restoring_;
   // Shared: whoever asked may give up while the answer is still awaited by others.
   std::unordered_map<uint64_t, std::shared_ptr<Opening>> opening_;
 };

@@ -99,7 +99,12 @@ bool StoreClient::handle(wire::Frame& frame) {
       if (auto message = wire::decode<wire::SegmentOpened>(frame.body); message.ok())
         reader_->on_opened(*message, take_descriptor(frame));
       return true;
-    case wire::Type::kTrimSegments: producer_->on_trim(); return true;
+    case wire::Type::kObjectRestored:
+      if (auto message = wire::decode<wire::ObjectRestored>(frame.body); message.ok()) reader_->on_restored(*message);
+      return true;
+    case wire::Type::kTrimSegments:
+      if (auto message = wire::decode<wire::TrimSegments>(frame.body); message.ok()) producer_->on_trim(*message);
+      return true;
     case wire::Type::kSegmentRetired:
       if (auto message = wire::decode<wire::SegmentRetired>(frame.body); message.ok()) {
         reader_->on_retired(message->segment);

@@ -92,10 +92,11 @@ class StoreClient {
   /// Makes the object readable by others and tells the raylet. When this fails the block is gone.
   [[nodiscard]] Result<wire::ObjectLocation> seal(MutableBlock&& block, ObjectId id);
 
-  /// kLost when the object was freed or its memory is gone; kFull when this process holds 1,024 pins. Only the first pin in
-  /// a segment asks the raylet, and waits up to `timeout` for the answer.
+  /// kLost when the object was freed, or its copy on disk is damaged; kFull when this process holds 1,024 pins, or memory to
+  /// read it back into did not get free. Only the first pin in a segment, and one of an object that was spilled, asks the
+  /// raylet and waits up to `timeout` for the answer (longer while the disk makes room).
   [[nodiscard]] Result<PinnedBytes> pin(const wire::ObjectLocation& location,
-                                        std::chrono::milliseconds timeout = std::chrono::seconds(10));
+                                        std::chrono::milliseconds timeout = std::chrono::seconds(30));
 
   /// Owner: no reference is left. A failure to send needs no handling: the raylet is gone, and the objects with it.
   void free(std::span<const wire::ObjectLocation> objects);

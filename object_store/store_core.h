@@ -1,7 +1,8 @@
 // The policy of the object store of one node, without I/O: step(event, now) -> effects. Who has which segment, which objects
-// live, what waits; never what the memory holds.
+// live and where, what waits; never what the memory holds.
 //
-//             request                   sealed                 free                    no pin
+// A segment:
+//             request                   sealed                 freed, evicted           no pin
 //   (none) ------------> GRANTED ---------------> objects ---------------> limbo -----------------> reclaimed to its
 //   producer
 //                           |                                                                        (orphan: punched out)
@@ -9,132 +10,73 @@
 //     or its one object is  |  with objects left
 //     reclaimed (dedicated) v                      last object reclaimed
 //                         WARM <--- no objects --- ORPHAN -----------------> retired (memory back to the system)
+//                           ^   |
+//        nothing left in it |   | room for objects that are read back
+//                           +- OWN
+// An object:
+//                 memory short, no pin                 written              scanned, no pin
+//   RESIDENT ------------------------------> WRITING ----------> EVICTED ---------------------> ON DISK
+//   (dirty)                                                         |                              | asked for
+//                 memory short, no pin                              | asked for: it is still there v
+//   RESIDENT (clean: has a record on disk) ----------> EVICTED      |                          RESTORING -- damaged --> LOST
+//      ^  ^                                                         |                              |
+//      |  +---------------------------------------------------------+                              |
+//      +-------------------------------------------------------------------------------------------+
+//   freed, from any state: the record goes at once, the memory when no pin and no disk thread touches it.
 //
 // Invariants, checked after every step:
-//   1 held bytes (granted, orphaned less what was punched, warm) never exceed the capacity
+//   1 held bytes (granted, own, orphaned less what was punched, warm) never exceed the capacity
 //   2 a slot's generation only grows; a slot belongs to one segment
-//   3 no extent is reused, punched or granted anew while a pin names it
+//   3 no extent is reused, punched or granted anew while a pin names its slot, or the disk threads read or write it
 //   4 objects in a segment do not overlap and lie inside it
-//   5 requests are answered in order, each once
+//   5 requests are answered in order, each once; who asks for an object is answered once
+//   6 an object that is not freed is in memory, in a whole file, or reported lost
+//   7 a spill file lives as long as an object has a record in it; what the files take never exceeds the budget
 // A client that breaks the protocol gets a Reject and touches nothing else.
 //
-// Thread safety: none; a value of one event loop.
+// Thread safety: none; a value of one event loop. Cost of a live object: 64 bytes here, and 4 in the object table.
 #pragma once
 
 #include "common/clock.h"
-#include "wire/messages.h"
+#include "object_store/allocator.h"
+#include "object_store/store_events.h"
 
-#include <manta/ids.h>
-#include <manta/status.h>
-
-#include <cstdint>
 #include <deque>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <unordered_map>
 #include <unordered_set>
-#include <variant>
-#include <vector>
 
 namespace manta::object_store {
 
-inline constexpr uint64_t kFirstSegmentBytes = uint64_t{16} << 20;  ///< A producer's first standard segment; then:
-inline constexpr uint64_t kSegmentBytes = uint64_t{64} << 20;
+inline constexpr uint64_t kSegmentBytes = uint64_t{64} << 20;   ///< Standard segments grow up to this.
 inline constexpr uint64_t kDedicatedBytes = uint64_t{8} << 20;  ///< Objects above this get a segment of their own.
 inline constexpr uint64_t kSegmentGrainBytes = uint64_t{2} << 20;
-inline constexpr uint64_t kSlotBytes = uint64_t{32} << 10;  ///< One slot for so much of a standard segment.
+inline constexpr uint64_t kSlotBytes = uint64_t{32} << 10;  ///< One slot for so much of a standard segment, to begin with.
+inline constexpr uint64_t kMaxSegmentSlots = uint64_t{1} << 18;
 inline constexpr uint64_t kAlignment = 64;
 inline constexpr uint64_t kPageBytes = 4096;
+inline constexpr uint64_t kSpillFileBytes = uint64_t{16} << 20;  ///< A spill file is begun no more once it is this long.
 
 class StoreCore {
  public:
   struct Options {
     uint64_t capacity_bytes = 0;
-    uint32_t slots = 0;  ///< Of the object table; see slots_for.
+    uint32_t slots = 0;        ///< Of the object table; see slots_for.
+    uint64_t spill_bytes = 0;  ///< What spill files may take; 0: nothing is spilled.
+    std::string spill_folder;  ///< For messages.
   };
   /// Slots that a store of this capacity needs.
   [[nodiscard]] static uint32_t slots_for(uint64_t capacity_bytes);
 
-  // Events.
-  struct ClientJoined {
-    ProcessId process;
-    int pid = 0;
-  };
-  struct ClientGone {
-    ProcessId process;
-  };
-  struct Request {
-    ProcessId process;
-    wire::RequestSegment message;
-  };
-  struct Return {
-    ProcessId process;
-    SegmentId segment;
-  };
-  struct Failed {
-    ProcessId process;
-    SegmentId segment;
-  };  ///< A new segment could not be made; its request is answered.
-  struct Seal {
-    ProcessId process;
-    wire::Sealed message;
-  };
-  struct Freed {
-    ProcessId process;
-    std::vector<wire::ObjectLocation> objects;
-  };
-  /// Every pin of every client, looked at after the effects of the steps before were carried out.
-  struct Scanned {
-    std::vector<uint64_t> pins;
-  };
-  struct Tick {};
-  using Event = std::variant<ClientJoined, ClientGone, Request, Return, Failed, Seal, Freed, Scanned, Tick>;
-
-  // Effects, carried out in order.
-  struct Grant {
-    ProcessId process;
-    uint64_t request = 0;
-    SegmentId segment;
-    uint64_t size_bytes = 0;
-    bool is_new = false;  ///< Make it; else it exists and may be warm.
-    std::vector<uint32_t> slots, generations;
-  };
-  struct Refuse {
-    ProcessId process;
-    uint64_t request = 0;
-    Status status;
-  };
-  struct Reclaim {
-    ProcessId process;
-    std::vector<wire::ObjectLocation> objects;
-  };
-  struct SetGeneration {
-    uint32_t slot = 0;
-    uint32_t generation = 0;
-  };
-  struct Scan {};  ///< Look at the pins now, then step(Scanned).
-  struct Punch {
-    SegmentId segment;
-    uint64_t offset = 0;
-    uint64_t size_bytes = 0;
-  };
-  struct Retire {
-    SegmentId segment;
-  };  ///< Give its memory back, tell whoever has it open.
-  struct Trim {
-    ProcessId process;
-    uint64_t wanted_bytes = 0;
-  };  ///< Ask it to return segments that hold nothing.
-  struct Reject {
-    ProcessId process;
-    Status status;
-  };
-  using Effect = std::variant<Grant, Refuse, Reclaim, SetGeneration, Scan, Punch, Retire, Trim, Reject>;
-  using Effects = std::vector<Effect>;
-
   struct Counts {
-    uint64_t held_bytes = 0, warm_bytes = 0, objects = 0, object_bytes = 0, limbo_objects = 0, waiting_requests = 0;
+    uint64_t held_bytes = 0, warm_bytes = 0;
+    uint64_t objects = 0, object_bytes = 0;  ///< Sealed and not freed, in memory or not.
+    uint64_t limbo_objects = 0, waiting_requests = 0, waiting_restores = 0;
+    uint64_t spilled_objects = 0, spilled_bytes = 0;  ///< Of the objects: those on disk only.
+    uint64_t disk_bytes = 0, disk_files = 0;
     uint64_t ignored_frees = 0;  ///< Of objects that are gone, or by who does not own them.
   };
 
@@ -148,72 +90,163 @@ class StoreCore {
   void check_invariants() const;
 
  private:
-  struct Object {
+  static constexpr uint32_t kNoSlot = ~uint32_t{0};
+  enum class SlotState : uint8_t { kFree, kIdle, kLive, kLimbo, kRestoring };
+  /// A slot of the object table, and the object that has it.
+  struct Slot {
+    uint64_t segment = 0;  // 0: no segment has it
+    uint64_t offset = 0;
     uint64_t size_bytes = 0;
-    uint32_t slot = 0;
-    uint32_t generation = 0;  // that readers know it by
-    ProcessId owner;
-    bool limbo = false;
+    uint64_t owner = 0;
+    uint64_t sequence = 0;
+    Name name = 0;  // its entry in spilled_; 0: it has none (never spilled, or freed)
+    uint32_t generation = 1;
+    uint32_t newer = kNoSlot;  // live: its neighbours by age
+    uint32_t older = kNoSlot;
+    SlotState state = SlotState::kFree;
+    bool writing = false;  // a disk thread reads it
   };
-  enum class Phase : uint8_t { kGranted, kOrphan, kWarm };
+  static_assert(sizeof(Slot) == 64);
+
+  enum class Phase : uint8_t { kGranted, kOrphan, kOwn, kWarm };
   struct Segment {
     uint64_t size_bytes = 0;
     uint64_t held_bytes = 0;  // less than size once an orphan is punched
     Phase phase = Phase::kGranted;
     bool dedicated = false;
+    bool is_cut = false;       // its producer gave its end back
     bool quarantined = false;  // orphan: pins on slots that no sealed object has keep its unsealed memory
     ProcessId producer;        // or the last one
     Time idle_since;
+    uint32_t occupied = 0;  // slots with an object: live, limbo or being restored
     std::vector<uint32_t> slots;
-    std::map<uint64_t, Object> objects;  // by offset; live and limbo
-  };
-  struct Slot {
-    uint32_t generation = 1;
-    SegmentId segment;      // 0: free
-    bool occupied = false;  // an object in `segment` has it, live or limbo
+    std::vector<uint64_t> used;            // a bit for each 64 bytes that an object has; not of dedicated ones
+    std::vector<uint32_t> idle_slots;      // own: to be taken
+    std::unique_ptr<Allocator> allocator;  // own
   };
   struct Client {
     int pid = 0;
     uint64_t standard_segments = 0;
     uint64_t held_bytes = 0;
+    uint64_t restores = 0;
   };
   struct Waiting {
-    Request request;
+    event::Request request;
     Time deadline;
   };
+  struct Waiter {
+    ProcessId process;
+    uint64_t request = 0;
+    Time deadline;
+    uint32_t timeout_ms = 0;
+  };
+  enum class Place : uint8_t { kResident, kDisk, kQueued, kRestoring, kDamaged };
+  /// An object that has a record on disk.
+  struct Spilled {
+    uint64_t size_bytes = 0;
+    ObjectId id;
+    uint64_t file = 0;
+    SpillRecord record;
+    Place place = Place::kResident;
+    uint32_t slot = kNoSlot;  // where it is, is read to, or (on disk) still lies in limbo
+    bool freed = false;       // while it was read
+    Time hot_until;           // whoever asked for it is about to pin it
+    std::vector<Waiter> waiters;
+    std::unique_ptr<Status> damage;
+  };
+  struct File {
+    uint64_t records = 0;  // of objects that live; and 1 while it is written
+    uint64_t disk_bytes = 0;
+    std::vector<uint32_t> writing;  // slots
+  };
+  struct Pins {
+    std::unordered_set<uint32_t> slots;
+    [[nodiscard]] bool contains(uint32_t slot) const { return slots.contains(slot); }
+  };
+  using ReclaimedOf = std::map<uint64_t, std::vector<wire::ObjectLocation>>;
 
-  void on(const ClientJoined& event);
-  void on(const ClientGone& event);
-  void on(const Request& event);
-  void on(const Return& event);
-  void on(const Failed& event);
-  void on(const Seal& event);
-  void on(const Freed& event);
-  void on(const Scanned& event);
-  void on(const Tick& event);
+  // store_core.cc: clients, requests, time.
+  void on(const event::ClientJoined& event);
+  void on(const event::ClientGone& event);
+  void on(const event::Request& event);
+  void on(const event::Cancel& event);
+  void on(const event::Tick& event);
+  void refuse(const event::Request& event, Code code, const std::string& why);
+  void trim_clients(uint64_t wanted_bytes);
+  void serve();
+  [[nodiscard]] bool is_short() const { return !waiting_.empty() || !restore_queue_.empty(); }
+  void request_scan() { scan_now_ = true; }
 
-  [[nodiscard]] Status check_seal(const Seal& event) const;
-  [[nodiscard]] bool free_one(ProcessId process, const wire::ObjectLocation& object);
-  void serve_waiting();
-  [[nodiscard]] bool grant(const Request& request);
-  [[nodiscard]] uint64_t segment_size(const Request& request, uint64_t available) const;
-  [[nodiscard]] std::optional<SegmentId> find_warm(const Request& request) const;
+  // store_core_segments.cc
+  void on(const event::Return& event);
+  void on(const event::Failed& event);
+  void give_more_slots(const event::Request& event);
+  [[nodiscard]] bool grant(const event::Request& request);
+  [[nodiscard]] uint64_t grain() const;
+  [[nodiscard]] uint64_t needed_bytes(uint64_t size_bytes) const;
+  [[nodiscard]] uint64_t available_bytes() const { return options_.capacity_bytes - held_bytes_ + warm_bytes_; }
+  [[nodiscard]] uint64_t segment_size(const event::Request& request) const;
+  [[nodiscard]] std::optional<SegmentId> find_warm(ProcessId process, uint64_t size_bytes, bool dedicated) const;
+  /// A warm segment or a new one, of no phase yet; `is_new` says which.
+  [[nodiscard]] std::optional<SegmentId> take_segment(ProcessId process, uint64_t size_bytes, uint64_t object_bytes,
+                                                      bool dedicated, bool& is_new);
   [[nodiscard]] bool make_room(uint64_t bytes);
   [[nodiscard]] std::optional<std::vector<uint32_t>> take_slots(uint64_t count, SegmentId segment);
-  void to_limbo(SegmentId id, uint64_t offset, Object& object);
-  void reclaim(SegmentId id, uint64_t offset, std::map<uint64_t, std::vector<wire::ObjectLocation>>& reclaimed);
-  void bump(uint32_t slot);
+  void release_slot(uint32_t slot);
   void orphan(SegmentId id, Segment& segment);
   void settle_orphan(SegmentId id, Segment& segment);
   void punch_gaps(SegmentId id, Segment& segment);
-  void release_slot(uint32_t slot);
+  void punch_freed(SegmentId id, Segment& segment, uint64_t offset, uint64_t bytes);
   void leave_producer(Segment& segment);
   void make_warm(SegmentId id);
   void retire(SegmentId id);
   void set_held(Segment& segment, uint64_t bytes);
-  void trim_clients(uint64_t wanted_bytes);
-  void request_scan() { scan_now_ = true; }
-  [[nodiscard]] Status full(const Request& request) const;
+
+  // store_core_objects.cc
+  void on(const event::Seal& event);
+  void on(const event::Freed& event);
+  void on(const event::Scanned& event);
+  [[nodiscard]] Status check_seal(const event::Seal& event);
+  [[nodiscard]] bool free_one(ProcessId process, const wire::ObjectLocation& object);
+  void free_slot(uint32_t slot);
+  void to_limbo(uint32_t slot);
+  void reclaim(uint32_t slot, ReclaimedOf& reclaimed);
+  void bump(uint32_t slot);
+  void make_newest(uint32_t slot);
+  void unlink(uint32_t slot);
+  [[nodiscard]] wire::ObjectLocation location_of(uint32_t slot) const;
+
+  // store_core_spill.cc
+  void on(const event::Restore& event);
+  void on(const event::SpillDone& event);
+  void on(const event::SpillFailed& event);
+  void on(const event::SpillPunched& event);
+  void on(const event::RestoreDone& event);
+  [[nodiscard]] uint64_t wanted_bytes() const;
+  void relieve(const Pins& pins);
+  [[nodiscard]] uint64_t evict_with_neighbours(uint32_t first, const Pins& pins, uint64_t wanted_bytes);
+  [[nodiscard]] bool is_victim(uint32_t slot, const Pins& pins) const;
+  void write_out(std::vector<uint32_t> slots, uint64_t disk_bytes);
+  [[nodiscard]] bool can_write(uint64_t disk_bytes) const;
+  [[nodiscard]] bool disk_has_room(uint64_t bytes) const;
+  void evict(uint32_t slot);
+  void free_spilled(std::unordered_map<Name, Spilled>::iterator entry);
+  void drop_record(uint64_t file, const SpillRecord& record);
+  void leave_file(uint64_t id);
+  void answer(const Waiter& waiter, const wire::ObjectLocation& location, const Status& status);
+  void answer_all(Spilled& spilled, const wire::ObjectLocation& location, const Status& status);
+  void is_back(Spilled& spilled);
+  void serve_restores();
+  [[nodiscard]] bool begin_restore(Name name, Spilled& spilled);
+  [[nodiscard]] std::optional<uint32_t> room_to_restore(uint64_t size_bytes);
+  [[nodiscard]] std::optional<uint32_t> room_in(SegmentId id, Segment& segment, uint64_t size_bytes);
+  void expire_restores();
+  void drop_restores_of(ProcessId process);
+
+  // store_core_report.cc
+  [[nodiscard]] Status full(uint64_t size_bytes, uint32_t timeout_ms) const;
+  [[nodiscard]] std::string disk_report() const;
+  void check_segments() const;
 
   Options options_;
   Time now_;
@@ -222,15 +255,35 @@ class StoreCore {
   std::unordered_map<uint64_t, Client> clients_;
   std::vector<Slot> slots_;  // as many as were ever taken
   std::vector<uint32_t> free_slots_;
+  uint32_t oldest_ = kNoSlot;  // live objects in memory, by age
+  uint32_t newest_ = kNoSlot;
   std::unordered_map<uint32_t, ProcessId> early_frees_;  // slot -> who freed it before its Sealed was read
   std::deque<Waiting> waiting_;
-  std::set<std::pair<uint64_t, uint64_t>> limbo_;  // segment, offset
-  std::set<uint64_t> quarantine_;                  // segments
+  std::unordered_set<uint32_t> limbo_;  // slots
+  std::set<uint64_t> quarantine_;       // segments
   std::optional<Time> scan_at_;
   std::optional<Time> trim_at_;  // producers may hold empty segments: ask then, if nothing happens or somebody still waits
   bool scan_now_ = false;
   std::unordered_set<uint64_t> gone_;  // owners that ended lately, for objects sealed for them later
   std::deque<uint64_t> gone_order_;
+
+  std::unordered_map<Name, Spilled> spilled_;
+  std::unordered_map<uint64_t, File> files_;
+  std::deque<Name> restore_queue_;
+  std::set<uint64_t> own_;          // segments of phase kOwn
+  std::optional<Time> relieve_at_;  // producers were given memory back: what they do with it is seen by then
+  std::optional<Time> disk_again_at_;
+  Status disk_status_;  // why the last write failed
+  uint64_t last_file_ = 0;
+  uint64_t writes_ = 0;         // WriteSpills under way
+  uint64_t writing_bytes_ = 0;  // in them
+  uint64_t reads_ = 0;
+  uint64_t clean_ = 0;  // objects in memory that have a record on disk
+  uint64_t disk_bytes_ = 0;
+  uint64_t spilled_objects_ = 0;
+  uint64_t spilled_bytes_ = 0;
+  uint64_t evicted_ = 0;  // of the slots in limbo: not freed
+
   uint64_t last_segment_ = 0;
   uint64_t held_bytes_ = 0;
   uint64_t warm_bytes_ = 0;

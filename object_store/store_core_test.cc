@@ -15,7 +15,8 @@ constexpr uint64_t kMiB = uint64_t{1} << 20;
 /// A whole store around the core, in memory: carries effects out, keeps what clients know, and checks what must always hold.
 class World {
  public:
-  explicit World(uint64_t capacity) : capacity_(capacity), core_({capacity, StoreCore::slots_for(capacity)}) {}
+  explicit World(uint64_t capacity, uint64_t spill_bytes = 0)
+      : capacity_(capacity), core_({capacity, StoreCore::slots_for(capacity), spill_bytes, "/spill"}) {}
 
   struct Granted {
     ProcessId process;
@@ -28,13 +29,13 @@ class World {
     bool reclaimed = false;
   };
 
-  void step(const StoreCore::Event& event) {
-    for (StoreCore::Effect& effect : core_.step(event, now)) std::visit([this](auto& e) { carry_out(e); }, effect);
+  void step(const Event& event) {
+    for (Effect& effect : core_.step(event, now)) std::visit([this](auto& e) { carry_out(e); }, effect);
     core_.check_invariants();
   }
-  void join(uint64_t process) { step(StoreCore::ClientJoined{{process}, static_cast<int>(process * 100)}); }
+  void join(uint64_t process) { step(event::ClientJoined{{process}, static_cast<int>(process * 100)}); }
   void request(uint64_t process, uint64_t id, uint64_t bytes, uint32_t timeout_ms = 0, bool dedicated = false) {
-    step(StoreCore::Request{{process}, {id, bytes, timeout_ms, dedicated}});
+    step(event::Request{{process}, {id, bytes, timeout_ms, dedicated}});
   }
   /// The location of a new object at `offset` of a granted segment; sealed.
   wire::ObjectLocation seal(uint64_t segment, uint64_t offset, uint64_t bytes, uint64_t owner) {
@@ -43,17 +44,17 @@ class World {
     granted.slots.pop_back();
     wire::ObjectLocation at{segment, offset, bytes, slot, generation};
     known.push_back({granted.process, {owner}, at});
-    step(StoreCore::Seal{granted.process, {owner, ++sequence_, at}});
+    step(event::Seal{granted.process, {owner, ++sequence_, at}});
     return at;
   }
-  void free(uint64_t process, const wire::ObjectLocation& at) { step(StoreCore::Freed{{process}, {at}}); }
+  void free(uint64_t process, const wire::ObjectLocation& at) { step(event::Freed{{process}, {at}}); }
   bool is_live(const wire::ObjectLocation& at) { return table[at.slot] == at.generation; }
   void advance(std::chrono::milliseconds by) {
     now += by;
-    step(StoreCore::Tick{});
+    step(event::Tick{});
   }
 
-  void carry_out(StoreCore::Grant& grant) {
+  void carry_out(effect::Grant& grant) {
     EXPECT_EQ(grant.slots.size(), grant.generations.size());
     EXPECT_EQ(files.contains(grant.segment.value), !grant.is_new);
     files[grant.segment.value] = grant.size_bytes;
@@ -67,12 +68,12 @@ class World {
     answered[grant.request] = grant.segment.value;
     for (Known& object : known) object.reclaimed = object.reclaimed || object.at.segment == grant.segment.value;
   }
-  void carry_out(StoreCore::Refuse& refuse) {
+  void carry_out(effect::Refuse& refuse) {
     EXPECT_FALSE(answered.contains(refuse.request));
     answered[refuse.request] = 0;
     last_refusal = refuse.status;
   }
-  void carry_out(StoreCore::Reclaim& reclaim) {
+  void carry_out(effect::Reclaim& reclaim) {
     for (const wire::ObjectLocation& at : reclaim.objects) {
       EXPECT_EQ(grants.at(at.segment).process, reclaim.process);
       EXPECT_EQ(table[at.slot], at.generation);
@@ -84,9 +85,9 @@ class World {
       }
     }
   }
-  void carry_out(StoreCore::SetGeneration& set) { set_generation(set.slot, set.generation); }
-  void carry_out(StoreCore::Scan&) { step(StoreCore::Scanned{{pins.begin(), pins.end()}}); }
-  void carry_out(StoreCore::Punch& punch) {
+  void carry_out(effect::SetGeneration& set) { set_generation(set.slot, set.generation); }
+  void carry_out(effect::Scan&) { step(event::Scanned{{pins.begin(), pins.end()}}); }
+  void carry_out(effect::Punch& punch) {
     EXPECT_EQ(punch.offset % kPageBytes, 0u);
     EXPECT_LE(punch.offset + punch.size_bytes, files.at(punch.segment.value));
     for (const Known& object : known) {
@@ -97,14 +98,23 @@ class World {
     }
     punched_bytes += punch.size_bytes;
   }
-  void carry_out(StoreCore::Retire& retire) {
+  void carry_out(effect::Retire& retire) {
     for (const Known& object : known)
       EXPECT_FALSE(object.at.segment == retire.segment.value && must_keep(object)) << "retired under an object";
     EXPECT_EQ(files.erase(retire.segment.value), 1u);
     grants.erase(retire.segment.value);
   }
-  void carry_out(StoreCore::Trim& trim) { trimmed.insert(trim.process.value); }
-  void carry_out(StoreCore::Reject& reject) {
+  void carry_out(effect::MakeOwn& make) { EXPECT_TRUE(files.emplace(make.segment.value, make.size_bytes).second); }
+  void carry_out(effect::WriteSpill& write) { writes.push_back(write); }
+  void carry_out(effect::ReadSpill& read) { reads.push_back(read); }
+  void carry_out(effect::PunchSpill&) {}
+  void carry_out(effect::RemoveSpill& remove) { EXPECT_EQ(disk.erase(remove.file), 1u); }
+  void carry_out(effect::Restored& restored) {
+    EXPECT_FALSE(restores.contains(restored.request)) << "answered twice";
+    restores[restored.request] = restored;
+  }
+  void carry_out(effect::Trim& trim) { trimmed.insert(trim.process.value); }
+  void carry_out(effect::Reject& reject) {
     rejected = reject.process;
     last_refusal = reject.status;
   }
@@ -126,6 +136,10 @@ class World {
   std::vector<Known> known;
   std::vector<wire::ObjectLocation> reclaimed;
   uint64_t punched_bytes = 0;
+  std::vector<effect::WriteSpill> writes;  // under way
+  std::vector<effect::ReadSpill> reads;
+  std::set<uint64_t> disk;  // files
+  std::map<uint64_t, effect::Restored> restores;
   std::set<uint64_t> trimmed;
   Status last_refusal;
   ProcessId rejected;
@@ -205,7 +219,7 @@ TEST(StoreCore, ObjectsOfAnOwnerThatEndsAreFreedEvenWhenSealedLater) {
   world.join(2);
   world.request(1, 1, 100'000);
   wire::ObjectLocation early = world.seal(world.answered[1], 0, 100'000, 2);
-  world.step(StoreCore::ClientGone{{2}});
+  world.step(event::ClientGone{{2}});
   EXPECT_FALSE(world.is_live(early));
   wire::ObjectLocation late = world.seal(world.answered[1], 1 << 20, 100'000, 2);
   EXPECT_FALSE(world.is_live(late));
@@ -213,14 +227,14 @@ TEST(StoreCore, ObjectsOfAnOwnerThatEndsAreFreedEvenWhenSealedLater) {
 }
 
 TEST(StoreCore, ADeadProducersObjectsLiveOnAndTheRestIsPunchedOut) {
-  World world(64 * kMiB);
+  World world(256 * kMiB);
   world.join(1);
   world.join(2);
   world.request(1, 1, 100'000);
   wire::ObjectLocation kept = world.seal(world.answered[1], 4 * kMiB + 64, 5'000, 2);
   wire::ObjectLocation freed = world.seal(world.answered[1], 0, 8'192, 2);
   uint64_t size = world.grants.at(kept.segment).size_bytes;
-  world.step(StoreCore::ClientGone{{1}});
+  world.step(event::ClientGone{{1}});
   EXPECT_TRUE(world.is_live(kept));
   EXPECT_EQ(world.core_.counts().held_bytes, 2u * 8'192);  // 5,000 bytes at 64 touch two pages
   world.free(2, freed);
@@ -239,10 +253,10 @@ TEST(StoreCore, AnUnsealedObjectOfADeadProducerWaitsForItsReaders) {
   world.request(1, 1, 100'000);
   auto [slot, generation] = world.grants.at(world.answered[1]).slots.back();
   world.pins.insert(hazard_key(slot, generation));  // a reader was told, the raylet never
-  world.step(StoreCore::ClientGone{{1}});
+  world.step(event::ClientGone{{1}});
   EXPECT_NE(world.table[slot], generation);
   EXPECT_EQ(world.core_.counts().warm_bytes, 0u);
-  world.request(2, 2, 60 * kMiB, 1'000, true);
+  world.request(2, 2, 62 * kMiB, 1'000, true);
   EXPECT_FALSE(world.answered.contains(2));
   world.pins.clear();
   world.advance(std::chrono::milliseconds(20));
@@ -259,7 +273,7 @@ TEST(StoreCore, EmptySegmentsAreGrantedWarm) {
   EXPECT_EQ(world.core_.counts().warm_bytes, 20 * kMiB);
   world.request(2, 2, 19 * kMiB, 0, true);
   EXPECT_EQ(world.answered[2], world.answered[1]);
-  world.step(StoreCore::Return{{2}, {world.answered[2]}});
+  world.step(event::Return{{2}, {world.answered[2]}});
   world.request(1, 3, 15 * kMiB);  // a dedicated one has one slot: not for many small objects
   EXPECT_NE(world.answered[3], world.answered[1]);
   world.advance(std::chrono::seconds(11));
@@ -289,12 +303,12 @@ TEST(StoreCore, EmptySegmentsOfOthersAreAskedForWhenMemoryIsShortOrNothingHappen
   world.join(1);
   world.join(2);
   world.request(1, 1, 100'000);
-  world.request(2, 2, 60 * kMiB, 5'000, true);
+  world.request(2, 2, 62 * kMiB, 5'000, true);
   EXPECT_EQ(world.trimmed, std::set<uint64_t>{1});
   world.trimmed.clear();
   world.advance(std::chrono::milliseconds(100));
   EXPECT_EQ(world.trimmed, std::set<uint64_t>{1});  // again: it may have had objects then
-  world.step(StoreCore::Return{{1}, {world.answered[1]}});
+  world.step(event::Return{{1}, {world.answered[1]}});
   EXPECT_NE(world.answered[2], 0u);
 
   World idle(64 * kMiB);
@@ -336,12 +350,12 @@ TEST(StoreCore, ClientsThatBreakTheProtocolAreRejectedAlone) {
   auto slots = world.grants.at(segment).slots;
   auto [slot, generation] = slots[0];
   wire::ObjectLocation good{segment, 0, 1'000, slot, generation};
-  world.step(StoreCore::Seal{{1}, {1, 1, good}});
+  world.step(event::Seal{{1}, {1, 1, good}});
   ASSERT_FALSE(world.rejected);
   auto other = slots[1];
   auto expect_reject = [&](uint64_t process, wire::ObjectLocation at) {
     world.rejected = {};
-    world.step(StoreCore::Seal{{process}, {1, 2, at}});
+    world.step(event::Seal{{process}, {1, 2, at}});
     EXPECT_EQ(world.rejected.value, process);
     EXPECT_EQ(world.last_refusal.code(), Code::kInvalid);
   };
@@ -359,7 +373,7 @@ TEST(StoreCore, ClientsThatBreakTheProtocolAreRejectedAlone) {
   expect_reject(1, {segment, 4096, 10, ~uint32_t{0}, 1});
   expect_reject(1, {segment + 1, 4096, 10, other.first, other.second});
   world.rejected = {};
-  world.step(StoreCore::Return{{1}, {segment}});
+  world.step(event::Return{{1}, {segment}});
   EXPECT_EQ(world.rejected.value, 1u);
   world.free(1, {segment, 64, 1'000, slot, generation});
   world.free(1, {segment, 0, 1'000, ~uint32_t{0}, generation});
@@ -389,7 +403,7 @@ TEST(StoreCore, RandomHistoriesKeepTheInvariants) {
           if (uint64_t process = pick(); process != 0 && random() % 4 == 0) {
             alive.erase(process);
             std::erase_if(world.grants, [&](const auto& grant) { return grant.second.process.value == process; });
-            world.step(StoreCore::ClientGone{{process}});
+            world.step(event::ClientGone{{process}});
           }
           break;
         case 2:
@@ -439,7 +453,7 @@ TEST(StoreCore, RandomHistoriesKeepTheInvariants) {
     world.pins.clear();
     for (uint64_t process : alive) {
       std::erase_if(world.grants, [&](const auto& grant) { return grant.second.process.value == process; });
-      world.step(StoreCore::ClientGone{{process}});
+      world.step(event::ClientGone{{process}});
     }
     world.advance(std::chrono::milliseconds(20));
     world.advance(std::chrono::seconds(11));

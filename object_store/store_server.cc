@@ -3,15 +3,20 @@
 #include "common/check.h"
 #include "object_store/hazard_page.h"
 #include "object_store/object_table.h"
+#include "object_store/spill_disk.h"
 #include "object_store/store_core.h"
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <set>
+#include <span>
 #include <unordered_map>
 
 namespace manta::object_store {
 namespace {
+
+constexpr size_t kObjectsPerFrame = 65'536;
 
 struct SegmentFile {
   Fd fd;
@@ -27,21 +32,23 @@ struct ClientEntry {
 }  // namespace
 
 struct StoreServer::State {
-  State(const Options& given, ObjectTable made)
+  State(const Options& given, ObjectTable made, std::unique_ptr<SpillDisk> spill)
       : clock(given.clock),
         capacity_bytes(given.capacity_bytes),
         table(std::move(made)),
-        core({given.capacity_bytes, StoreCore::slots_for(given.capacity_bytes)}) {}
+        disk(std::move(spill)),
+        core({given.capacity_bytes, StoreCore::slots_for(given.capacity_bytes), given.spill_bytes, given.spill_folder}) {}
 
   const Clock* clock;
   uint64_t capacity_bytes;
   ObjectTable table;
+  std::unique_ptr<SpillDisk> disk;
   StoreCore core;
   std::unordered_map<uint64_t, SegmentFile> segments;
   std::unordered_map<uint64_t, ClientEntry> clients;
 
   /// Steps the core and carries its effects out. The status is why `process` was rejected.
-  Status step(const StoreCore::Event& event, ProcessId process = {});
+  Status step(const Event& event, ProcessId process = {});
   void open_segment(ProcessId process, SegmentId segment);
 
   template <typename Message>
@@ -51,26 +58,39 @@ struct StoreServer::State {
     if (client != clients.end()) (void)client->second.send(Message::kType, wire::encode(message), descriptors);
   }
 
-  void carry_out(StoreCore::Grant& grant);
-  void carry_out(StoreCore::Refuse& refuse) {
+  void carry_out(effect::Grant& grant);
+  void carry_out(effect::Refuse& refuse) {
     send(refuse.process, wire::SegmentRefused{refuse.request, wire::to_wire(refuse.status)});
   }
-  void carry_out(StoreCore::Reclaim& reclaim) { send(reclaim.process, wire::Reclaimed{std::move(reclaim.objects)}); }
-  void carry_out(StoreCore::SetGeneration& set) { table.set(set.slot, set.generation); }
-  void carry_out(StoreCore::Scan&) { (void)step(StoreCore::Scanned{pins()}); }
-  void carry_out(StoreCore::Punch& punch) { give_back(segments.at(punch.segment.value).fd, punch.offset, punch.size_bytes); }
-  void carry_out(StoreCore::Retire& retire);
-  void carry_out(StoreCore::Trim& trim) { send(trim.process, wire::TrimSegments{trim.wanted_bytes}); }
-  void carry_out(StoreCore::Reject&) {}  // becomes the status of `step`
+  void carry_out(effect::Reclaim& reclaim);
+  void carry_out(effect::SetGeneration& set) { table.set(set.slot, set.generation); }
+  void carry_out(effect::Scan&) { (void)step(event::Scanned{pins()}); }
+  void carry_out(effect::Punch& punch) { give_back(segments.at(punch.segment.value).fd, punch.offset, punch.size_bytes); }
+  void carry_out(effect::Retire& retire);
+  void carry_out(effect::Trim& trim) { send(trim.process, wire::TrimSegments{trim.wanted_bytes}); }
+  void carry_out(effect::Reject&) {}  // becomes the status of `step`
+  void carry_out(effect::MakeOwn& make);
+  void carry_out(effect::WriteSpill& write) {
+    Fd memory = memory_of(write.segment);
+    disk->start(std::move(write), std::move(memory));
+  }
+  void carry_out(effect::ReadSpill& read) { disk->start(read, memory_of(read.segment)); }
+  void carry_out(effect::PunchSpill& punch) { disk->start(punch); }
+  void carry_out(effect::RemoveSpill& remove) { disk->start(remove); }
+  void carry_out(effect::Restored& restored) {
+    send(restored.process, wire::ObjectRestored{restored.request, restored.location, wire::to_wire(restored.status)});
+  }
+  /// For a disk thread, which may outlast the segment; none when the segment could not be made.
+  [[nodiscard]] Fd memory_of(SegmentId segment) const;
 
   [[nodiscard]] std::vector<uint64_t> pins() const;
   static void give_back(const Fd& fd, uint64_t offset, uint64_t size_bytes);
 };
 
-Status StoreServer::State::step(const StoreCore::Event& event, ProcessId process) {
+Status StoreServer::State::step(const Event& event, ProcessId process) {
   Status rejected;
-  for (StoreCore::Effect& effect : core.step(event, clock->now())) {
-    if (auto* reject = std::get_if<StoreCore::Reject>(&effect); reject != nullptr && reject->process == process) {
+  for (Effect& effect : core.step(event, clock->now())) {
+    if (auto* reject = std::get_if<effect::Reject>(&effect); reject != nullptr && reject->process == process) {
       rejected = reject->status;
     }
     std::visit([this](auto& e) { carry_out(e); }, effect);
@@ -90,13 +110,19 @@ void StoreServer::State::give_back(const Fd& fd, uint64_t offset, uint64_t size_
                     static_cast<off_t>(size_bytes));
 }
 
-void StoreServer::State::carry_out(StoreCore::Grant& grant) {
+void StoreServer::State::carry_out(effect::Grant& grant) {
   SegmentFile& file = segments[grant.segment.value];
+  if (grant.only_slots) {
+    for (size_t i = 0; i < grant.slots.size(); ++i) table.set(grant.slots[i], grant.generations[i]);
+    wire::SegmentGranted more{grant.request, grant.segment.value, grant.size_bytes, std::move(grant.slots),
+                              std::move(grant.generations)};
+    return send(grant.process, more);
+  }
   if (grant.is_new) {
     Result<Fd> fd = create_shared_memory("manta-segment", grant.size_bytes);
     if (!fd.ok()) {
       send(grant.process, wire::SegmentRefused{grant.request, wire::to_wire(fd.status())});
-      (void)step(StoreCore::Failed{grant.process, grant.segment});
+      (void)step(event::Failed{grant.process, grant.segment});
       return;
     }
     file.fd = std::move(fd).value();
@@ -109,7 +135,27 @@ void StoreServer::State::carry_out(StoreCore::Grant& grant) {
   send(grant.process, message, {file.fd.get()});
 }
 
-void StoreServer::State::carry_out(StoreCore::Retire& retire) {
+void StoreServer::State::carry_out(effect::Reclaim& reclaim) {
+  for (size_t at = 0; at < reclaim.objects.size(); at += kObjectsPerFrame) {
+    auto part = std::span(reclaim.objects).subspan(at, std::min(kObjectsPerFrame, reclaim.objects.size() - at));
+    send(reclaim.process, wire::Reclaimed{{part.begin(), part.end()}});
+  }
+}
+
+void StoreServer::State::carry_out(effect::MakeOwn& make) {
+  Result<Fd> fd = create_shared_memory("manta-segment", make.size_bytes);
+  SegmentFile& file = segments[make.segment.value];
+  file.size_bytes = make.size_bytes;
+  if (fd.ok()) file.fd = std::move(fd).value();
+}
+
+Fd StoreServer::State::memory_of(SegmentId segment) const {
+  const Fd& fd = segments.at(segment.value).fd;
+  Result<Fd> copy = fd ? duplicate(fd) : Result<Fd>(Fd());
+  return copy.ok() ? std::move(copy).value() : Fd();
+}
+
+void StoreServer::State::carry_out(effect::Retire& retire) {
   auto found = segments.find(retire.segment.value);
   SegmentFile file = std::move(found->second);
   segments.erase(found);
@@ -141,7 +187,8 @@ Result<std::unique_ptr<StoreServer>> StoreServer::create(const Options& options)
   if (options.capacity_bytes < kPageBytes)
     return Status(Code::kInvalid, "an object store needs a capacity of a page at least");
   MANTA_ASSIGN_OR_RETURN(ObjectTable table, ObjectTable::create(StoreCore::slots_for(options.capacity_bytes)));
-  return std::unique_ptr<StoreServer>(new StoreServer(std::make_unique<State>(options, std::move(table))));
+  MANTA_ASSIGN_OR_RETURN(std::unique_ptr<SpillDisk> disk, SpillDisk::create(options.spill_folder));
+  return std::unique_ptr<StoreServer>(new StoreServer(std::make_unique<State>(options, std::move(table), std::move(disk))));
 }
 
 const Fd& StoreServer::table_fd() const { return state_->table.read_only_fd(); }
@@ -151,29 +198,39 @@ Status StoreServer::client_joined(ProcessId process, int pid, Fd hazard, SendFn 
   if (!state_->clients.try_emplace(process.value, ClientEntry{std::move(hazards), std::move(send)}).second) {
     return Status(Code::kInvalid, "process " + process.to_string() + " is a client of the store already");
   }
-  return state_->step(StoreCore::ClientJoined{process, pid});
+  return state_->step(event::ClientJoined{process, pid});
 }
 
 Result<bool> StoreServer::handle(ProcessId process, const wire::Frame& frame) {
   switch (frame.type) {
     case wire::Type::kRequestSegment: {
       MANTA_ASSIGN_OR_RETURN(auto message, wire::decode<wire::RequestSegment>(frame.body));
-      MANTA_RETURN_IF_ERROR(state_->step(StoreCore::Request{process, message}, process));
+      MANTA_RETURN_IF_ERROR(state_->step(event::Request{process, message}, process));
       return true;
     }
     case wire::Type::kReturnSegment: {
       MANTA_ASSIGN_OR_RETURN(auto message, wire::decode<wire::ReturnSegment>(frame.body));
-      MANTA_RETURN_IF_ERROR(state_->step(StoreCore::Return{process, {message.segment}}, process));
+      MANTA_RETURN_IF_ERROR(state_->step(event::Return{process, {message.segment}, message.from_offset}, process));
       return true;
     }
     case wire::Type::kSealed: {
       MANTA_ASSIGN_OR_RETURN(auto message, wire::decode<wire::Sealed>(frame.body));
-      MANTA_RETURN_IF_ERROR(state_->step(StoreCore::Seal{process, message}, process));
+      MANTA_RETURN_IF_ERROR(state_->step(event::Seal{process, message}, process));
       return true;
     }
     case wire::Type::kFree: {
       MANTA_ASSIGN_OR_RETURN(auto message, wire::decode<wire::Free>(frame.body));
-      MANTA_RETURN_IF_ERROR(state_->step(StoreCore::Freed{process, std::move(message.objects)}, process));
+      MANTA_RETURN_IF_ERROR(state_->step(event::Freed{process, std::move(message.objects)}, process));
+      return true;
+    }
+    case wire::Type::kCancelSegmentRequest: {
+      MANTA_ASSIGN_OR_RETURN(auto message, wire::decode<wire::CancelSegmentRequest>(frame.body));
+      MANTA_RETURN_IF_ERROR(state_->step(event::Cancel{process, message.request}, process));
+      return true;
+    }
+    case wire::Type::kRestoreObject: {
+      MANTA_ASSIGN_OR_RETURN(auto message, wire::decode<wire::RestoreObject>(frame.body));
+      MANTA_RETURN_IF_ERROR(state_->step(event::Restore{process, message}, process));
       return true;
     }
     case wire::Type::kOpenSegment: {
@@ -188,16 +245,28 @@ Result<bool> StoreServer::handle(ProcessId process, const wire::Frame& frame) {
 void StoreServer::client_gone(ProcessId process) {
   if (state_->clients.erase(process.value) == 0) return;
   for (auto& [id, file] : state_->segments) file.known_to.erase(process.value);
-  (void)state_->step(StoreCore::ClientGone{process});
+  (void)state_->step(event::ClientGone{process});
 }
 
 std::optional<Time> StoreServer::next_deadline() const { return state_->core.next_deadline(); }
-void StoreServer::tick() { (void)state_->step(StoreCore::Tick{}); }
+void StoreServer::tick() { (void)state_->step(event::Tick{}); }
+
+int StoreServer::disk_fd() const { return state_->disk->wake_fd(); }
+void StoreServer::on_disk() {
+  for (const Event& event : state_->disk->take_events()) (void)state_->step(event);
+}
 
 StoreStats StoreServer::stats() const {
   StoreCore::Counts counts = state_->core.counts();
-  return {state_->capacity_bytes, counts.held_bytes,    counts.warm_bytes,      counts.objects,
-          counts.object_bytes,    counts.limbo_objects, counts.waiting_requests};
+  StoreStats stats;
+  stats.capacity_bytes = state_->capacity_bytes;
+  stats.granted_bytes = counts.held_bytes, stats.warm_bytes = counts.warm_bytes;
+  stats.objects = counts.objects, stats.object_bytes = counts.object_bytes;
+  stats.limbo_objects = counts.limbo_objects;
+  stats.waiting_requests = counts.waiting_requests, stats.waiting_restores = counts.waiting_restores;
+  stats.spilled_objects = counts.spilled_objects, stats.spilled_bytes = counts.spilled_bytes;
+  stats.disk_bytes = counts.disk_bytes, stats.disk_files = counts.disk_files;
+  return stats;
 }
 
 }  // namespace manta::object_store

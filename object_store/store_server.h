@@ -1,13 +1,15 @@
 // The object store inside mantad: the I/O around StoreCore. It makes segments, owns the object table, looks at the clients'
 // hazard pages, turns their messages into events of the core and the core's effects into messages.
 //
-// Thread safety: none; the raylet's event loop owns it. Nothing here blocks: a segment's pages are taken by its producer.
+// Thread safety: none; the raylet's event loop owns it. Nothing here blocks: a segment's pages are taken by its producer,
+// and disks are read and written by the threads of SpillDisk.
 //
 //   auto store = StoreServer::create({.capacity_bytes = size}).value();
 //   store->client_joined(process, pid, hazard, [connection](auto type, auto body, auto& fds) {
 //     return connection->send_frame(type, body, fds); });            // then Welcome, with store->table_fd()
 //   Result<bool> mine = store->handle(process, frame);                 // for every frame of a client
 //   store->tick();                                                     // at store->next_deadline()
+//   store->on_disk();                                                  // when store->disk_fd() is readable
 #pragma once
 
 #include "common/clock.h"
@@ -21,6 +23,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -34,12 +37,21 @@ struct StoreStats {
   uint64_t object_bytes = 0;
   uint64_t limbo_objects = 0;  ///< Freed and still pinned by a reader.
   uint64_t waiting_requests = 0;
+  uint64_t waiting_restores = 0;
+  uint64_t spilled_objects = 0;  ///< Of `objects`: on disk only.
+  uint64_t spilled_bytes = 0;
+  uint64_t disk_bytes = 0;  ///< What the spill files take.
+  uint64_t disk_files = 0;
 };
 
 class StoreServer {
  public:
   struct Options {
     uint64_t capacity_bytes = 0;
+    /// Where objects go that memory has no room for, and how much may lie there; 0: nowhere. The folder is made when it is
+    /// needed and removed with the store.
+    std::string spill_folder = {};
+    uint64_t spill_bytes = 0;
     const Clock* clock = &Clock::real();
   };
   /// Sends one frame to a client; must not block. Descriptors stay the store's. Failures are ignored: the hang-up follows.
@@ -65,6 +77,10 @@ class StoreServer {
 
   [[nodiscard]] std::optional<Time> next_deadline() const;
   void tick();
+
+  /// Readable when the disk's threads have something to tell; then on_disk.
+  [[nodiscard]] int disk_fd() const;
+  void on_disk();
 
   [[nodiscard]] StoreStats stats() const;
 

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 
 namespace manta::object_store {
@@ -51,8 +52,15 @@ void TestClient::hang_up() {
 
 TestClient::~TestClient() { hang_up(); }
 
-TestNode::TestNode(uint64_t capacity_bytes) {
-  server_ = StoreServer::create({.capacity_bytes = capacity_bytes, .clock = &clock}).value();
+TestNode::TestNode(uint64_t capacity_bytes, uint64_t spill_bytes) {
+  static std::atomic<int> count{0};
+  const char* given = std::getenv("MANTA_SPILL_DIR");
+  std::filesystem::path base = given != nullptr ? given : std::filesystem::temp_directory_path().string();
+  spill_folder_ = (base / ("manta-test-spill-" + std::to_string(::getpid()) + "-" + std::to_string(++count))).string();
+  server_ =
+      StoreServer::create(
+          {.capacity_bytes = capacity_bytes, .spill_folder = spill_folder_, .spill_bytes = spill_bytes, .clock = &clock})
+          .value();
 }
 
 TestNode::~TestNode() {
@@ -111,6 +119,8 @@ void TestNode::serve() {
     std::vector<pollfd> waits;
     {
       std::lock_guard lock(mutex_);
+      server_->on_disk();
+      waits.push_back({server_->disk_fd(), POLLIN, 0});
       for (auto peer = peers_.begin(); peer != peers_.end();) {
         if (handle(*peer)) {
           auto events = static_cast<short>(POLLIN | (peer->connection->wants_write() ? POLLOUT : 0));

@@ -53,7 +53,8 @@ class TestClient {
 
 class TestNode {
  public:
-  explicit TestNode(uint64_t capacity_bytes);
+  /// With `spill_bytes`, in a folder of its own that goes with it.
+  explicit TestNode(uint64_t capacity_bytes, uint64_t spill_bytes = 0);
   ~TestNode();
 
   /// The client's end of a new connection.
@@ -70,6 +71,8 @@ class TestNode {
   /// Bytes that the segments of this node really take from the machine.
   [[nodiscard]] static uint64_t resident_bytes();
 
+  [[nodiscard]] const std::string& spill_folder() const { return spill_folder_; }
+
   OffsetClock clock;
 
  private:
@@ -80,6 +83,7 @@ class TestNode {
   void serve();
   bool handle(Peer& peer);
 
+  std::string spill_folder_;
   std::unique_ptr<StoreServer> server_;
   std::mutex mutex_;
   std::list<Peer> peers_;

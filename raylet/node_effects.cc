@@ -71,6 +71,8 @@ void NodeServer::add_store_state(wire::NodeState& state) const {
   state.store_granted_bytes = stats.granted_bytes;
   state.store_objects = stats.objects;
   state.store_object_bytes = stats.object_bytes;
+  state.store_spilled_objects = stats.spilled_objects;
+  state.store_spilled_bytes = stats.spilled_bytes;
 }
 
 void NodeServer::carry_out(Send& effect) {

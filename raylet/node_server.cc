@@ -2,6 +2,7 @@
 #include "raylet/node_server.h"
 
 #include "common/check.h"
+#include "object_store/spill_place.h"
 #include "common/log.h"
 
 #include <signal.h>
@@ -55,7 +56,7 @@ Result<std::unique_ptr<NodeServer>> NodeServer::start(NodeOptions options, std::
 Status NodeServer::set_up() {
   raise_descriptor_limit();
   if (mkdir(options_.session_dir.c_str(), 0700) != 0 && errno != EEXIST) return os_error("making " + options_.session_dir);
-  MANTA_ASSIGN_OR_RETURN(store_, object_store::StoreServer::create({.capacity_bytes = options_.store_bytes}));
+  MANTA_RETURN_IF_ERROR(start_store());
   core_ = std::make_unique<RayletCore>(CoreSettings{.node = NodeId{random_id()},
                                                     .capacity = options_.capacity,
                                                     .session_dir = options_.session_dir,
@@ -74,6 +75,17 @@ Status NodeServer::set_up() {
 }
 
 // SIGTERM ends the node in order. SIGINT is the terminal's Ctrl-C, which is for the driver to decide about.
+Status NodeServer::start_store() {
+  MANTA_ASSIGN_OR_RETURN(const object_store::SpillPlace place,
+                         object_store::find_spill_place(options_.session_dir, options_.spill_dir, options_.spill_bytes));
+  MANTA_ASSIGN_OR_RETURN(store_, object_store::StoreServer::create({.capacity_bytes = options_.store_bytes,
+                                                                    .spill_folder = place.folder,
+                                                                    .spill_bytes = place.capacity_bytes}));
+  MANTA_ASSIGN_OR_RETURN([[maybe_unused]] EventLoop::Id id,
+                         loop_->add(store_->disk_fd(), EPOLLIN, [this](uint32_t) { store_->on_disk(); }));
+  return {};
+}
+
 Status NodeServer::watch_signals() {
   signal(SIGINT, SIG_IGN);
   signal(SIGHUP, SIG_IGN);
@@ -174,3 +186,4 @@ void NodeServer::end() {
 }
 
 }  // namespace manta::raylet
+  store_.reset();

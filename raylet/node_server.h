@@ -36,6 +36,9 @@ struct NodeOptions {
   NodeCapacity capacity;
   uint64_t store_bytes = 0;
 };
+  std::string spill_dir;                ///< Where a folder for spilled objects is made; empty: the session's folder.
+  std::optional<uint64_t> spill_bytes;  ///< 0: nothing is spilled; none: what the disk has free, less a tenth.
+  int64_t memory_limit_bytes = 0;  ///< Of all workers together; 0: until the machine is full.
 
 class NodeServer {
  public:
@@ -81,6 +84,7 @@ class NodeServer {
   NodeServer(NodeOptions options, std::unique_ptr<wire::HeadLink> head, std::unique_ptr<EventLoop> loop);
   Status set_up();
   Status watch_signals();
+  Status start_store();
   Status watch_driver(ClientKey client);
   Status listen_for_visitors();
   void on_visitor();

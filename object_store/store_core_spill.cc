@@ -1,0 +1,420 @@
+// StoreCore: what goes to disk when memory is short, and how it comes back.
+//
+// The oldest object that nobody pins goes first, and with it what lies in its segment, so that whole segments get empty.
+// What has a record on disk already goes without writing. An object that is pinned when somebody looks counts as new.
+#include "common/check.h"
+#include "object_store/hazard_page.h"
+#include "object_store/spill_format.h"
+#include "object_store/store_core.h"
+#include "object_store/used_map.h"
+
+#include <algorithm>
+
+namespace manta::object_store {
+namespace {
+
+constexpr auto kHotFor = std::chrono::milliseconds(200);
+constexpr auto kDiskAgainAfter = std::chrono::seconds(1);
+constexpr auto kPatienceWithDisk = std::chrono::seconds(100);
+constexpr uint64_t kMaxWrites = 4;
+constexpr uint64_t kMaxReads = 8;
+constexpr uint64_t kMaxWantedBytes = uint64_t{64} << 20;  // for all in the restore queue together
+constexpr uint64_t kMaxRestoresPerClient = 4'096;
+constexpr uint64_t kOwnSegmentBytes = uint64_t{16} << 20;
+constexpr size_t kMaxRecordsPerFile = 65'536;
+
+const wire::ObjectLocation kNowhere;
+
+}  // namespace
+
+// ---------------------------------------------------------------------------------------------------- memory is short
+
+/// What must get free for those who wait.
+uint64_t StoreCore::wanted_bytes() const {
+  uint64_t wanted = 0;
+  for (Name name : restore_queue_) {
+    wanted += needed_bytes(spilled_.at(name).size_bytes);
+    if (wanted >= kMaxWantedBytes) break;
+  }
+  if (!waiting_.empty()) wanted += needed_bytes(waiting_.front().request.message.size_bytes);
+  return std::min(wanted, options_.capacity_bytes);
+}
+
+void StoreCore::relieve(const Pins& pins) {
+  if (options_.spill_bytes == 0 || (relieve_at_ && *relieve_at_ > now_)) return;
+  const uint64_t wanted = wanted_bytes();
+  uint64_t coming = available_bytes() + writing_bytes_;
+  std::vector<uint32_t> in_use;
+  for (uint32_t slot = oldest_; slot != kNoSlot && coming < wanted;) {
+    if (clean_ == 0 && !can_write(kPageBytes)) break;
+    if (is_victim(slot, pins)) {
+      coming += evict_with_neighbours(slot, pins, wanted - coming);
+      slot = oldest_;  // the list has changed
+      continue;
+    }
+    if (pins.contains(slot)) in_use.push_back(slot);
+    slot = slots_[slot].newer;
+  }
+  for (uint32_t slot : in_use) make_newest(slot);
+}
+
+bool StoreCore::is_victim(uint32_t index, const Pins& pins) const {
+  const Slot& slot = slots_[index];
+  if (slot.state != SlotState::kLive || slot.writing || pins.contains(index)) return false;
+  if (slot.name != 0) return spilled_.at(slot.name).hot_until <= now_;
+  return can_write(record_bytes(slot.size_bytes));
+}
+
+bool StoreCore::can_write(uint64_t disk_bytes) const {
+  if (writes_ >= kMaxWrites || (disk_again_at_ && *disk_again_at_ > now_)) return false;
+  return disk_has_room(disk_bytes);
+}
+
+/// A part is kept for those who read: without it, a full disk and a full memory of objects without records would lock each
+/// other out.
+bool StoreCore::disk_has_room(uint64_t bytes) const {
+  uint64_t reserve = restore_queue_.empty() ? options_.spill_bytes / 8 : 0;
+  return disk_bytes_ + bytes <= options_.spill_bytes - reserve;
+}
+
+/// `first` and others of its segment, until a file is full; returns the bytes that get free.
+uint64_t StoreCore::evict_with_neighbours(uint32_t first, const Pins& pins, uint64_t wanted_bytes) {
+  uint64_t found = 0, disk_bytes = 0;
+  std::vector<uint32_t> to_write;
+  auto take = [&](uint32_t slot) {
+    found += extent_bytes(slots_[slot].size_bytes);
+    if (slots_[slot].name != 0) {
+      evict(slot);
+      request_scan();
+    } else {
+      disk_bytes += record_bytes(slots_[slot].size_bytes);
+      to_write.push_back(slot);
+    }
+  };
+  const Segment& segment = segments_.at(slots_[first].segment);
+  take(first);
+  for (uint32_t slot : segment.slots) {
+    if (disk_bytes >= kSpillFileBytes || to_write.size() >= kMaxRecordsPerFile) break;
+    if (found >= wanted_bytes && to_write.empty()) break;  // what is clean is worth keeping
+    if (slot == first || !is_victim(slot, pins)) continue;
+    if (slots_[slot].name != 0 || can_write(disk_bytes + record_bytes(slots_[slot].size_bytes))) take(slot);
+  }
+  if (!to_write.empty()) write_out(std::move(to_write), disk_bytes);
+  return found;
+}
+
+void StoreCore::write_out(std::vector<uint32_t> slots, uint64_t disk_bytes) {
+  effect::WriteSpill effect{++last_file_, {slots_[slots.front()].segment}, {}};
+  uint64_t offset = 0;
+  for (uint32_t index : slots) {
+    Slot& slot = slots_[index];
+    slot.writing = true;
+    unlink(index);
+    writing_bytes_ += extent_bytes(slot.size_bytes);
+    SpillRecord record{offset, record_bytes(slot.size_bytes), 0};
+    offset += record.size_bytes;
+    effect.objects.push_back({slot.offset, slot.size_bytes, {slot.owner, slot.sequence}, record});
+  }
+  files_[last_file_] = {1, disk_bytes, std::move(slots)};
+  disk_bytes_ += disk_bytes;
+  ++writes_;
+  effects_.emplace_back(std::move(effect));
+}
+
+void StoreCore::on(const event::SpillDone& event) {
+  --writes_;
+  disk_status_ = {};
+  std::vector<uint32_t> slots = std::move(files_.at(event.file).writing);
+  MANTA_CHECK(slots.size() == event.checksums.size(), slots.size(), event.checksums.size());
+  uint64_t offset = 0;
+  for (size_t i = 0; i < slots.size(); ++i) {
+    Slot& slot = slots_[slots[i]];
+    SpillRecord record{offset, record_bytes(slot.size_bytes), event.checksums[i]};
+    offset += record.size_bytes;
+    slot.writing = false;
+    writing_bytes_ -= extent_bytes(slot.size_bytes);
+    ++files_.at(event.file).records;
+    if (slot.state != SlotState::kLive) {  // freed meanwhile
+      drop_record(event.file, record);
+      continue;
+    }
+    slot.name = hazard_key(slots[i], slot.generation);
+    Spilled& spilled = spilled_[slot.name];
+    spilled.size_bytes = slot.size_bytes;
+    spilled.id = {slot.owner, slot.sequence};
+    spilled.file = event.file;
+    spilled.record = record;
+    ++clean_;
+    evict(slots[i]);
+  }
+  leave_file(event.file);  // the writing itself
+  request_scan();
+}
+
+void StoreCore::on(const event::SpillFailed& event) {
+  --writes_;
+  disk_status_ = event.status;
+  disk_again_at_ = now_ + kDiskAgainAfter;
+  auto file = files_.find(event.file);
+  for (uint32_t index : file->second.writing) {
+    slots_[index].writing = false;
+    writing_bytes_ -= extent_bytes(slots_[index].size_bytes);
+    if (slots_[index].state == SlotState::kLive) make_newest(index);
+  }
+  disk_bytes_ -= file->second.disk_bytes;
+  files_.erase(file);
+  request_scan();
+}
+
+/// Out of memory, as far as new readers go; its bytes stay while old ones have them pinned.
+void StoreCore::evict(uint32_t slot) {
+  Spilled& spilled = spilled_.at(slots_[slot].name);
+  to_limbo(slot);
+  spilled.place = Place::kDisk;
+  spilled.slot = slot;
+  --clean_;
+  ++evicted_;
+  ++spilled_objects_;
+  spilled_bytes_ += spilled.size_bytes;
+}
+
+// ---------------------------------------------------------------------------------------------------- files
+
+void StoreCore::drop_record(uint64_t file, const SpillRecord& record) {
+  if (files_.at(file).records > 1 && record.size_bytes > kPunchedFrom)
+    effects_.emplace_back(effect::PunchSpill{file, record});
+  leave_file(file);
+}
+
+void StoreCore::leave_file(uint64_t id) {
+  auto file = files_.find(id);
+  if (--file->second.records > 0) return;
+  disk_bytes_ -= file->second.disk_bytes;
+  files_.erase(file);
+  effects_.emplace_back(effect::RemoveSpill{id});
+}
+
+void StoreCore::on(const event::SpillPunched& event) {
+  auto file = files_.find(event.file);
+  if (file == files_.end() || file->second.disk_bytes < event.size_bytes) return;
+  file->second.disk_bytes -= event.size_bytes;
+  disk_bytes_ -= event.size_bytes;
+}
+
+/// Its owner freed it.
+void StoreCore::free_spilled(std::unordered_map<Name, Spilled>::iterator entry) {
+  Spilled& spilled = entry->second;
+  if (spilled.freed) return;
+  --objects_;
+  object_bytes_ -= spilled.size_bytes;
+  if (spilled.place != Place::kResident && spilled.place != Place::kDamaged) {
+    --spilled_objects_;
+    spilled_bytes_ -= spilled.size_bytes;
+  }
+  answer_all(spilled, kNowhere, Status(Code::kLost, "object " + spilled.id.to_string() + " was freed by its owner"));
+  switch (spilled.place) {
+    case Place::kRestoring: spilled.freed = true; return;  // the rest follows when it was read
+    case Place::kResident:
+      --clean_;
+      slots_[spilled.slot].name = 0;
+      to_limbo(spilled.slot);
+      break;
+    case Place::kQueued: std::erase(restore_queue_, entry->first); break;
+    default: break;
+  }
+  if (spilled.place == Place::kDisk && spilled.slot != kNoSlot) {
+    slots_[spilled.slot].name = 0;
+    --evicted_;
+  }
+  drop_record(spilled.file, spilled.record);
+  spilled_.erase(entry);
+}
+
+// ---------------------------------------------------------------------------------------------------- restoring
+
+void StoreCore::answer(const Waiter& waiter, const wire::ObjectLocation& location, const Status& status) {
+  auto client = clients_.find(waiter.process.value);
+  if (client == clients_.end()) return;
+  --client->second.restores;
+  effects_.emplace_back(effect::Restored{waiter.process, waiter.request, location, status});
+}
+
+void StoreCore::answer_all(Spilled& spilled, const wire::ObjectLocation& location, const Status& status) {
+  for (const Waiter& waiter : spilled.waiters) answer(waiter, location, status);
+  spilled.waiters.clear();
+}
+
+void StoreCore::on(const event::Restore& event) {
+  auto client = clients_.find(event.process.value);
+  if (client == clients_.end()) return;
+  ++client->second.restores;
+  const wire::ObjectLocation& asked = event.message.location;
+  Waiter waiter{event.process, event.message.request, now_ + std::chrono::milliseconds(event.message.timeout_ms),
+                event.message.timeout_ms};
+  if (asked.slot < slots_.size() && slots_[asked.slot].state == SlotState::kLive &&
+      slots_[asked.slot].generation == asked.generation)
+    return answer(waiter, location_of(asked.slot), {});  // it asked for what is there
+  auto entry = spilled_.find(hazard_key(asked.slot, asked.generation));
+  if (entry == spilled_.end() || entry->second.freed) {
+    return answer(
+        waiter, kNowhere,
+        Status(Code::kLost, "the object in segment " + std::to_string(asked.segment) + " is not in the store any more"));
+  }
+  Spilled& spilled = entry->second;
+  if (spilled.place == Place::kDamaged) return answer(waiter, kNowhere, *spilled.damage);
+  if (client->second.restores > kMaxRestoresPerClient)
+    return answer(waiter, kNowhere, Status(Code::kFull, "this process waits for too many spilled objects"));
+  spilled.waiters.push_back(waiter);
+  if (spilled.place == Place::kResident) {
+    is_back(spilled);
+  } else if (spilled.place == Place::kDisk && spilled.slot != kNoSlot) {  // readers kept it in memory
+    limbo_.erase(spilled.slot);
+    --evicted_;
+    is_back(spilled);
+  } else if (spilled.place == Place::kDisk) {
+    if (restore_queue_.empty()) relieve_at_.reset();
+    spilled.place = Place::kQueued;
+    restore_queue_.push_back(entry->first);
+    serve();
+    if (is_short()) request_scan();
+  }
+}
+
+/// It is in memory, at spilled.slot: those who wait are told where.
+void StoreCore::is_back(Spilled& spilled) {
+  if (spilled.place != Place::kResident) {
+    spilled.place = Place::kResident;
+    slots_[spilled.slot].state = SlotState::kLive;
+    ++clean_;
+    --spilled_objects_;
+    spilled_bytes_ -= spilled.size_bytes;
+  }
+  make_newest(spilled.slot);
+  spilled.hot_until = now_ + kHotFor;
+  answer_all(spilled, location_of(spilled.slot), {});
+}
+
+void StoreCore::serve_restores() {
+  while (!restore_queue_.empty() && reads_ < kMaxReads) {
+    Name name = restore_queue_.front();
+    if (!begin_restore(name, spilled_.at(name))) return;
+    restore_queue_.pop_front();
+  }
+}
+
+bool StoreCore::begin_restore(Name name, Spilled& spilled) {
+  std::optional<uint32_t> index = room_to_restore(spilled.size_bytes);
+  if (!index) return false;
+  Slot& slot = slots_[*index];
+  slot.state = SlotState::kRestoring;
+  slot.size_bytes = spilled.size_bytes;
+  slot.owner = spilled.id.owner, slot.sequence = spilled.id.sequence;
+  slot.name = name;
+  Segment& segment = segments_.at(slot.segment);
+  ++segment.occupied;
+  if (!segment.dedicated) UsedMap(segment.used).set(slot.offset, extent_bytes(slot.size_bytes));
+  spilled.place = Place::kRestoring;
+  spilled.slot = *index;
+  ++reads_;
+  effects_.emplace_back(effect::SetGeneration{*index, slot.generation});
+  effects_.emplace_back(
+      effect::ReadSpill{name, spilled.id, spilled.file, spilled.record, spilled.size_bytes, {slot.segment}, slot.offset});
+  return true;
+}
+
+/// A slot with a segment and an offset for an object that is read back.
+std::optional<uint32_t> StoreCore::room_to_restore(uint64_t size_bytes) {
+  const bool dedicated = size_bytes > kDedicatedBytes;
+  if (!dedicated) {
+    for (uint64_t id : own_) {
+      if (auto slot = room_in({id}, segments_.at(id), size_bytes)) return slot;
+    }
+  }
+  uint64_t bytes = needed_bytes(size_bytes);
+  if (!dedicated) {
+    uint64_t standard = std::min({kOwnSegmentBytes, options_.capacity_bytes / 16, available_bytes() / 4});
+    bytes = std::max(bytes, standard / grain() * grain());
+  }
+  bool is_new = false;
+  std::optional<SegmentId> id = take_segment({}, bytes, size_bytes, dedicated, is_new);
+  if (!id) return std::nullopt;
+  Segment& segment = segments_.at(id->value);
+  segment.phase = Phase::kOwn;
+  segment.producer = {};
+  own_.insert(id->value);
+  segment.allocator = std::make_unique<Allocator>(segment.size_bytes);
+  segment.idle_slots = segment.slots;
+  if (is_new) effects_.emplace_back(effect::MakeOwn{*id, segment.size_bytes});
+  return room_in(*id, segment, size_bytes);
+}
+
+std::optional<uint32_t> StoreCore::room_in(SegmentId id, Segment& segment, uint64_t size_bytes) {
+  if (segment.idle_slots.empty()) {
+    if (segment.dedicated || segment.slots.size() >= kMaxSegmentSlots) return std::nullopt;
+    std::optional<std::vector<uint32_t>> more = take_slots(segment.slots.size(), id);
+    if (!more) return std::nullopt;
+    segment.slots.insert(segment.slots.end(), more->begin(), more->end());
+    segment.idle_slots = std::move(*more);
+  }
+  std::optional<uint64_t> offset = segment.allocator->allocate(extent_bytes(size_bytes));
+  if (!offset) return std::nullopt;
+  uint32_t slot = segment.idle_slots.back();
+  segment.idle_slots.pop_back();
+  slots_[slot].offset = *offset;
+  return slot;
+}
+
+void StoreCore::on(const event::RestoreDone& event) {
+  --reads_;
+  auto entry = spilled_.find(event.name);
+  Spilled& spilled = entry->second;
+  if (event.status.ok() && !spilled.freed) {
+    is_back(spilled);
+    return serve();
+  }
+  // Nobody was told of this place; it goes the way of a freed object.
+  slots_[spilled.slot].name = 0;
+  to_limbo(spilled.slot);
+  spilled.slot = kNoSlot;
+  request_scan();
+  if (spilled.freed) {
+    drop_record(spilled.file, spilled.record);
+    spilled_.erase(entry);
+    return serve();
+  }
+  spilled.place = Place::kDisk;
+  if (event.status.code() == Code::kLost) {
+    spilled.place = Place::kDamaged;
+    spilled.damage = std::make_unique<Status>(event.status);
+    --spilled_objects_;
+    spilled_bytes_ -= spilled.size_bytes;
+  }
+  answer_all(spilled, kNowhere, event.status);
+  serve();
+}
+
+/// Those who waited long enough are told so; an object that nobody waits for any more is not read.
+void StoreCore::expire_restores() {
+  auto patience = writes_ > 0 ? kPatienceWithDisk : std::chrono::seconds(0);
+  std::erase_if(restore_queue_, [&](Name name) {
+    Spilled& spilled = spilled_.at(name);
+    std::erase_if(spilled.waiters, [&](const Waiter& waiter) {
+      if (waiter.deadline + patience > now_) return false;
+      answer(waiter, kNowhere, full(spilled.size_bytes, waiter.timeout_ms));
+      return true;
+    });
+    if (spilled.waiters.empty()) spilled.place = Place::kDisk;
+    return spilled.waiters.empty();
+  });
+}
+
+void StoreCore::drop_restores_of(ProcessId process) {
+  std::erase_if(restore_queue_, [&](Name name) {
+    Spilled& spilled = spilled_.at(name);
+    std::erase_if(spilled.waiters, [&](const Waiter& waiter) { return waiter.process == process; });
+    if (spilled.waiters.empty()) spilled.place = Place::kDisk;
+    return spilled.waiters.empty();
+  });
+}
+
+}  // namespace manta::object_store
