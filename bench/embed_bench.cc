@@ -3,7 +3,7 @@
 // turn with it.
 //
 // MANTA_BENCH_ROWS ("1024,4096") and MANTA_BENCH_RUNS (3) make it shorter; PEERS names a folder whose v/bin/python has
-// sentence-transformers, to be measured on the same passages (bench/embed_peer.py).
+// sentence-transformers and Ray, to be measured on the same file in turn with it (bench/embed_peer.py).
 #include <ATen/Parallel.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/randn.h>
@@ -18,9 +18,11 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <sstream>
 #include <thread>
 
+#include "bench/embed_peers.h"
 #include "bench/models_bench.h"
 #include "bench/stats.h"
 #include "examples/embed/program_output.h"
@@ -172,12 +174,21 @@ void measure(const std::vector<std::string>& all, size_t rows, int runs, const f
   Samples product;
   Case cases[] = {{.dtype = "fp32", .passages = {}, .share = {}, .coordinators = {}, .actors = {}},
                   {.dtype = "bf16", .passages = {}, .share = {}, .coordinators = {}, .actors = {}}};
+  std::optional<EmbedPeers> peers;
+  if (const char* place = std::getenv("PEERS"); place != nullptr)
+    peers.emplace(EmbedPeers::Job{.python = std::string(place) + "/v/bin/python",
+                                  .script = MANTA_PEER,
+                                  .model = MANTA_MINILM,
+                                  .input = input,
+                                  .output = work / "peer",
+                                  .passages = texts.size()});
   for (int i = 0; i < runs; ++i) {
     for (Case& one : cases) {
       const double rate = matrix_product_rate(cores);
       product.add(rate);
       run_once(one, input, work / "out", texts.size(), tokens, cores, rate);
     }
+    if (peers) peers->run_round();
   }
   product.print("LibTorch linear, float32, a core with all busy", "GFLOP/s");
   for (const Case& one : cases) {
@@ -188,12 +199,7 @@ void measure(const std::vector<std::string>& all, size_t rows, int runs, const f
     one.actors.print(name + ", peak memory of an actor", "MB");
   }
   std::printf("  bf16 over fp32, medians: %.2f\n", cases[1].passages.median() / cases[0].passages.median());
-  if (const char* peers = std::getenv("PEERS"); peers != nullptr) {
-    const auto said =
-        embed::output_of({std::string(peers) + "/v/bin/python", MANTA_PEER, MANTA_MINILM, input, std::to_string(runs)},
-                         {.timeout = std::chrono::minutes(30)});
-    std::printf("%s", said.ok() ? said->c_str() : ("  no peer: " + said.status().to_string() + "\n").c_str());
-  }
+  if (peers) peers->print(cases[0].passages.median());
 }
 
 int run(int argc, char** argv) {

@@ -28,6 +28,7 @@ inline double cpu_seconds() {
 class Samples {
  public:
   void add(double value) { values_.push_back(value); }
+  [[nodiscard]] bool empty() const { return values_.empty(); }
   [[nodiscard]] double median() const {
     std::vector<double> sorted = values_;
     std::ranges::sort(sorted);
