@@ -28,6 +28,7 @@ struct CallPolicy {
   std::vector<std::string> retry_on;
   std::chrono::milliseconds timeout{0};
   int stream_buffer = 16;
+  bool throw_when_full = false;
 };
 
 /// The consumer's side of a streaming return.
@@ -53,6 +54,7 @@ struct Call {
   int retries_left = 0;
   uint32_t attempt = 0;
   uint64_t first_sequence = 0;
+  size_t argument_bytes = 0;                 ///< Of its inline arguments: counted against what this process may have queued.
   detail::Handle result;                     ///< Result 0; of a stream, its end.
   std::vector<detail::Handle> more_results;  ///< Results 1...
   detail::Handle stored_arguments;           ///< When they were too many for one message.

@@ -1,4 +1,5 @@
 #include <manta/codec.h>
+#include <manta/error.h>
 
 #include <algorithm>
 #include <limits>
@@ -10,6 +11,7 @@ constexpr int kMaxDepth = 64;
 constexpr size_t kPrefixBytes = 8;
 constexpr size_t kRefBytes = 16;
 constexpr size_t kBufferEntryBytes = 16;
+constexpr uint16_t kLongCounts = 0xffff;
 
 size_t align(size_t value) { return (value + kBufferAlignment - 1) / kBufferAlignment * kBufferAlignment; }
 
@@ -117,32 +119,68 @@ void Encoder::ref(const ObjectId& id) {
   refs_.push_back(id);
 }
 
+bool Encoder::has_long_counts() const { return refs_.size() >= kLongCounts || buffers_.size() >= kLongCounts; }
+
 size_t Encoder::blob_size() const {
-  size_t size = kPrefixBytes + in_band_.size() + refs_.size() * kRefBytes + buffers_.size() * kBufferEntryBytes;
+  if (in_band_.size() > std::numeric_limits<uint32_t>::max()) {
+    throw Error(Status(Code::kInvalid, "a value has " + std::to_string(in_band_.size()) +
+                                           " bytes beside its arrays and long texts; 4 GiB is the most: use vectors of "
+                                           "numbers or Buffers, or cut it into several objects"));
+  }
+  size_t size = kPrefixBytes + (has_long_counts() ? kPrefixBytes : 0) + in_band_.size() + refs_.size() * kRefBytes +
+                buffers_.size() * kBufferEntryBytes;
   for (const OutOfBand& buffer : buffers_) size = align(size) + buffer.bytes.size();
   return size;
 }
 
-void Encoder::write_blob(std::span<std::byte> out) const {
-  std::byte* at = out.data();
+template <typename Write>
+void Encoder::each_piece(Write&& write) const {
+  size_t size = 0;
+  const auto piece = [&](const void* bytes, size_t size_bytes) {
+    write(bytes, size_bytes);
+    size += size_bytes;
+  };
+  const bool is_long = has_long_counts();
+  std::array<std::byte, 2 * kPrefixBytes> prefix;
+  std::byte* at = prefix.data();
   store(at, static_cast<uint32_t>(in_band_.size()));
-  store(at, static_cast<uint16_t>(refs_.size()));
-  store(at, static_cast<uint16_t>(buffers_.size()));
-  std::memcpy(at, in_band_.data(), in_band_.size());
-  at += in_band_.size();
-  for (const ObjectId& id : refs_) store(at, id.owner), store(at, id.sequence);
-  size_t offset = static_cast<size_t>(at - out.data()) + buffers_.size() * kBufferEntryBytes;
+  store(at, is_long ? kLongCounts : static_cast<uint16_t>(refs_.size()));
+  store(at, is_long ? kLongCounts : static_cast<uint16_t>(buffers_.size()));
+  if (is_long) store(at, static_cast<uint32_t>(refs_.size())), store(at, static_cast<uint32_t>(buffers_.size()));
+  piece(prefix.data(), static_cast<size_t>(at - prefix.data()));
+  piece(in_band_.data(), in_band_.size());
+  for (const ObjectId& id : refs_) {
+    const std::array<uint64_t, 2> words = {id.owner, id.sequence};
+    piece(words.data(), sizeof words);
+  }
+  size_t offset = size + buffers_.size() * kBufferEntryBytes;
   for (const OutOfBand& buffer : buffers_) {
     offset = align(offset);
-    store(at, static_cast<uint64_t>(offset)), store(at, static_cast<uint64_t>(buffer.bytes.size()));
-    if (!buffer.bytes.empty()) std::memcpy(out.data() + offset, buffer.bytes.data(), buffer.bytes.size());
+    const std::array<uint64_t, 2> words = {offset, buffer.bytes.size()};
+    piece(words.data(), sizeof words);
     offset += buffer.bytes.size();
+  }
+  for (const OutOfBand& buffer : buffers_) {
+    piece(nullptr, align(size) - size);
+    piece(buffer.bytes.data(), buffer.bytes.size());
   }
 }
 
+void Encoder::write_blob(std::span<std::byte> out) const {
+  std::byte* at = out.data();
+  each_piece([&](const void* bytes, size_t size_bytes) {
+    if (size_bytes == 0) return;
+    bytes != nullptr ? std::memcpy(at, bytes, size_bytes) : std::memset(at, 0, size_bytes);
+    at += size_bytes;
+  });
+}
+
 std::string Encoder::to_blob() const {
-  std::string out(blob_size(), '\0');
-  write_blob(std::as_writable_bytes(std::span(out)));
+  std::string out;
+  out.reserve(blob_size());  // and appended to: what will be written is not zeroed first
+  each_piece([&](const void* bytes, size_t size_bytes) {
+    bytes != nullptr ? out.append(static_cast<const char*>(bytes), size_bytes) : out.append(size_bytes, '\0');
+  });
   return out;
 }
 
@@ -163,13 +201,19 @@ Decoder::Decoder(std::span<const std::byte> blob, std::shared_ptr<const void> ow
   const size_t in_band = load<uint32_t>(blob.data());
   ref_count_ = load<uint16_t>(blob.data() + 4);
   buffer_count_ = load<uint16_t>(blob.data() + 6);
+  size_t prefix = kPrefixBytes;
+  if (ref_count_ == kLongCounts && buffer_count_ == kLongCounts && blob.size() >= 2 * kPrefixBytes) {
+    ref_count_ = load<uint32_t>(blob.data() + kPrefixBytes);
+    buffer_count_ = load<uint32_t>(blob.data() + kPrefixBytes + 4);
+    prefix = 2 * kPrefixBytes;
+  }
   const size_t tables = ref_count_ * kRefBytes + buffer_count_ * kBufferEntryBytes;
-  if (in_band > blob.size() - kPrefixBytes || tables > blob.size() - kPrefixBytes - in_band) {
+  if (in_band > blob.size() - prefix || tables > blob.size() - prefix - in_band) {
     ref_count_ = buffer_count_ = 0;
     fail("a value's header points past its end");
     return;
   }
-  at_ = blob.data() + kPrefixBytes;
+  at_ = blob.data() + prefix;
   end_ = at_ + in_band;
   refs_ = end_;
   buffers_ = refs_ + ref_count_ * kRefBytes;
@@ -319,15 +363,25 @@ size_t Decoder::map_header() {
   return count;
 }
 
-Buffer Decoder::buffer() {
-  if (take() != 0xd7 || take() != 1) return fail("a buffer was expected"), Buffer{};
+bool Decoder::next_is_buffer() const {
+  return bytes_left() > 1 && static_cast<uint8_t>(at_[0]) == 0xd7 && static_cast<uint8_t>(at_[1]) == 1;
+}
+
+std::span<const std::byte> Decoder::buffer_bytes() {
+  const auto none = std::span<const std::byte>{};
+  if (take() != 0xd7 || take() != 1) return fail("a buffer was expected"), none;
   const uint32_t index = big_endian<uint32_t>();
   big_endian<uint32_t>();
-  if (!ok() || index >= buffer_count_) return fail("a buffer's index is out of range"), Buffer{};
+  if (!ok() || index >= buffer_count_) return fail("a buffer's index is out of range"), none;
   const uint64_t offset = load<uint64_t>(buffers_ + index * kBufferEntryBytes);
   const uint64_t size = load<uint64_t>(buffers_ + index * kBufferEntryBytes + 8);
-  if (offset > blob_.size() || size > blob_.size() - offset) return fail("a buffer lies outside its value"), Buffer{};
-  const auto bytes = blob_.subspan(offset, size);
+  if (offset > blob_.size() || size > blob_.size() - offset) return fail("a buffer lies outside its value"), none;
+  return blob_.subspan(offset, size);
+}
+
+Buffer Decoder::buffer() {
+  const auto bytes = buffer_bytes();
+  if (!ok()) return {};
   return owner_ ? Buffer(bytes, owner_) : Buffer::copy_of(bytes);
 }
 

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
 namespace manta {
 
@@ -18,6 +19,23 @@ using detail::ObjectState;
 namespace {
 
 constexpr size_t kMaxLiveCalls = 4'000'000;
+constexpr size_t kMaxQueuedBytes = size_t{256} << 20;
+
+/// MANTA_MAX_QUEUED_BYTES, for tests and for drivers with much memory.
+size_t most_queued_bytes() {
+  static const size_t most = [] {
+    const char* const text = std::getenv("MANTA_MAX_QUEUED_BYTES");
+    const unsigned long long given = text != nullptr ? std::strtoull(text, nullptr, 10) : 0;
+    return given > 0 ? static_cast<size_t>(given) : kMaxQueuedBytes;
+  }();
+  return most;
+}
+
+size_t inline_bytes(const std::vector<Argument>& arguments) {
+  size_t bytes = 0;
+  for (const Argument& argument : arguments) bytes += argument.blob.size();
+  return bytes;
+}
 constexpr auto kStoreTimeout = std::chrono::seconds(10);
 
 int64_t fixed_point(double amount, const char* what) {
@@ -58,6 +76,7 @@ std::shared_ptr<const CallPolicy> policy_of(const TaskOptions& options) {
   made->retry_on = options.retry_on;
   made->timeout = options.timeout;
   made->stream_buffer = std::max(options.stream_buffer, 1);
+  made->throw_when_full = options.throw_when_full;
   return made;
 }
 
@@ -68,6 +87,7 @@ std::shared_ptr<const CallPolicy> policy_of(const CallOptions* options) {
   made->group = options->group;
   made->timeout = options->timeout;
   made->stream_buffer = std::max(options->stream_buffer, 1);
+  made->throw_when_full = options->throw_when_full;
   return made;
 }
 
@@ -94,6 +114,8 @@ Call* NodeRuntime::new_call(const detail::Function& function, std::vector<Argume
   call->function = &function;
   call->returns = returns;
   call->arguments = std::move(arguments);
+  call->argument_bytes = inline_bytes(call->arguments);
+  queued_bytes_ += call->argument_bytes;
   const size_t objects = returns < 0 ? 1 : static_cast<size_t>(returns);
   call->first_sequence = objects_.reserve(objects);
   if (returns < 0) call->stream = std::make_unique<StreamState>();
@@ -108,14 +130,26 @@ Call* NodeRuntime::new_call(const detail::Function& function, std::vector<Argume
 }
 
 // A submitter that outruns the workers waits here, taking replies, instead of filling the memory.
-void NodeRuntime::wait_for_room() {
-  if (live_calls_.load(std::memory_order_relaxed) < kMaxLiveCalls) return;
-  wait_until([this] { return live_calls_.load() < kMaxLiveCalls; }, detail::kForever);
+void NodeRuntime::wait_for_room(const std::vector<Argument>& arguments, bool throw_when_full) {
+  const size_t bytes = inline_bytes(arguments);
+  const auto has_room = [&] {
+    const size_t calls = live_calls_.load(std::memory_order_relaxed);
+    const size_t queued = queued_bytes_.load(std::memory_order_relaxed);
+    return calls < kMaxLiveCalls && (queued == 0 || queued + bytes <= most_queued_bytes());
+  };
+  if (has_room()) return;
+  if (throw_when_full) {
+    throw Error(Status(Code::kFull, "this process has " + std::to_string(live_calls_.load()) + " calls with " +
+                                        std::to_string(queued_bytes_.load()) + " bytes of arguments queued (at most " +
+                                        std::to_string(kMaxLiveCalls) + " and " + std::to_string(most_queued_bytes()) +
+                                        "): take results before submitting more, or pass big arguments as Refs from put"));
+  }
+  wait_until(has_room, detail::kForever);
 }
 
 void NodeRuntime::submit_task(const detail::Function& function, const TaskOptions* options,
                               std::vector<Argument>&& arguments, int returns, Handle* out) {
-  wait_for_room();
+  wait_for_room(arguments, options != nullptr && options->throw_when_full);
   static const wire::SchedulingClass plain = scheduling_class_of(TaskOptions());
   const std::shared_ptr<const CallPolicy> policy = options != nullptr ? policy_of(*options) : default_task_policy();
   const wire::SchedulingClass wanted = options != nullptr ? scheduling_class_of(*options) : wire::SchedulingClass();
@@ -131,7 +165,7 @@ void NodeRuntime::submit_task(const detail::Function& function, const TaskOption
 
 void NodeRuntime::submit_call(const detail::ActorHandle& actor, const detail::Function& method, const CallOptions* options,
                               std::vector<Argument>&& arguments, int returns, Handle* out) {
-  wait_for_room();
+  wait_for_room(arguments, options != nullptr && options->throw_when_full);
   const std::shared_ptr<const CallPolicy> policy = policy_of(options);
   const Guard guard(lock_);
   Call* const call = new_call(method, std::move(arguments), returns, out);
@@ -352,6 +386,7 @@ void NodeRuntime::dispose(Call& call) {
   // A stream is read from what the call left; the stream's end keeps it until the reader is done.
   if (call.stream && !call.stream->closed) return;
   --live_calls_;
+  queued_bytes_ -= call.argument_bytes;
   delete &call;
 }
 

@@ -138,7 +138,7 @@ class NodeRuntime final : public Runtime {
   void fail_results(Call& call, const Status& status);
   void dispose(Call& call);
   void store_arguments(Call& call);
-  void wait_for_room();
+  void wait_for_room(const std::vector<detail::Argument>& arguments, bool throw_when_full);
   std::string call_name(const Call& call) const;
   Status cancel_call(Call& call, bool force);
 
@@ -195,6 +195,7 @@ class NodeRuntime final : public Runtime {
   std::vector<int> devices_;
   Status down_;  ///< Not OK once the raylet is gone.
   std::atomic<size_t> live_calls_{0};
+  std::atomic<size_t> queued_bytes_{0};  ///< Inline arguments of the live calls.
   std::atomic<bool> has_outstanding_{false};
   std::atomic<int> waiting_{0};
   std::atomic<int> sleeping_{0};

@@ -9,6 +9,7 @@
 #include <manta/run.h>
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -23,6 +24,14 @@ namespace manta::detail {
 namespace {
 
 constexpr auto kStartTimeout = std::chrono::seconds(15);
+
+// Arguments and results of a hundred kilobytes come and go by the thousand: given back to the kernel after each burst, their
+// pages would be taken, zeroed, one fault at a time, in the next.
+void keep_memory_warm() {
+  constexpr int kKeptBytes = 32 << 20;
+  ::mallopt(M_MMAP_THRESHOLD, kKeptBytes / 4);
+  ::mallopt(M_TRIM_THRESHOLD, kKeptBytes);
+}
 
 uint64_t random_id() {
   std::random_device random;
@@ -184,6 +193,7 @@ int run_driver(int argc, char** argv, const std::function<int(int, char**)>& pro
 }  // namespace
 
 int run_main(int argc, char** argv, const std::function<int(int, char**)>& program, const char* daemon) {
+  keep_memory_warm();
   if (const char* descriptor = std::getenv("MANTA_WORKER_FD")) return run_worker(descriptor);
   const char* const mode = std::getenv("MANTA_MODE");
   if (mode != nullptr && std::string_view(mode) == "inline") return run_inline(argc, argv, program);

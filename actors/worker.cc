@@ -243,7 +243,7 @@ void Worker::execute(Job& job) {
   CallOnWorker call(*this, &job);
   if (job.cancelled) {
     status = Status(Code::kCancelled, label + " was cancelled");
-  } else if (status = call.read_arguments(std::as_bytes(std::span(job.arguments)), job.header.argument_count); status.ok()) {
+  } else if (status = call.read_arguments(job.arguments, job.header.argument_count); status.ok()) {
     if (actor_) call.self = actor_->instance.get();
     status = run_guarded(job.known->function->thunk, call);
   }
@@ -253,6 +253,7 @@ void Worker::execute(Job& job) {
   if (!status.ok())
     MANTA_LOG(kDebug, "worker", "call failed", {"what", label}, {"attempt", job.header.attempt}, {"why", status});
   call.drop_arguments();
+  if (job.in_ring) job.caller->channel->requests.release(*std::exchange(job.in_ring, std::nullopt));
   kept = runtime_->keep(here.uncovered);
   if (actor_ && status.ok()) save_state();
   flush_stdio();
@@ -367,14 +368,21 @@ bool Worker::take_from(const std::shared_ptr<Caller>& caller) {
   job->caller = caller;
   Cursor cursor(message.body);
   job->header = cursor.read<CallHeader>();
-  job->arguments.assign(reinterpret_cast<const char*>(cursor.rest().data()), cursor.rest().size());
-  caller->channel->requests.release(message);
+  if (executors_ == 1 && cursor.ok()) {
+    job->arguments = cursor.rest();
+    job->in_ring = message;
+  } else {
+    job->copied.assign(reinterpret_cast<const char*>(cursor.rest().data()), cursor.rest().size());
+    job->arguments = std::as_bytes(std::span(job->copied));
+    caller->channel->requests.release(message);
+  }
   if (!cursor.ok()) return true;
   const uint32_t id = job->header.template_id;
   job->known = id < caller->templates.size() ? caller->templates[id].get() : nullptr;
   if (job->known == nullptr || job->known->function == nullptr) {
     const std::string what =
         job->known == nullptr ? "a function it was not taught" : detail::type_name(job->known->key.c_str());
+    if (job->in_ring) caller->channel->requests.release(*job->in_ring);
     reply_failed(*caller, job->header.cookie, 0, Status(Code::kInvalid, "this worker's program does not have " + what), {});
     return true;
   }

@@ -42,7 +42,9 @@ struct Job {
   std::shared_ptr<Caller> caller;
   CallHeader header;
   const Caller::Known* known = nullptr;
-  std::string arguments;
+  std::span<const std::byte> arguments;      ///< In the ring until the call has run, or in `copied`.
+  std::string copied;                        ///< When others are claimed meanwhile.
+  std::optional<wire::RingMessage> in_ring;  ///< Its room, given back by the thread that claims, when the call has run.
   std::atomic<bool> cancelled{false};
 };
 

@@ -26,7 +26,7 @@ if(MANTA_SANITIZER)
   string(REPLACE ";" "," sanitizers "${MANTA_SANITIZER}")
   add_compile_options(-fsanitize=${sanitizers} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-    add_compile_options(-Wno-maybe-uninitialized)  # GCC warns of code that the sanitizers themselves put in
+    add_compile_options(-Wno-maybe-uninitialized -Wno-restrict)  # GCC warns of code that the sanitizers themselves put in
   endif()
   add_link_options(-fsanitize=${sanitizers})
 endif()

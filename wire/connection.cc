@@ -139,8 +139,11 @@ Status Connection::State::read_once(size_t& bytes_read, bool& would_block) {
     FrameHeader header = read_header(inbox.data()).value();
     want = std::clamp(kFrameHeaderBytes + header.size_bytes - had, kReadBytes, std::max(kReadBytes, had));
   }
-  inbox.resize(had + want);
-  iovec part{inbox.data() + had, want};
+  // Most reads are short: they go through the stack, so that no room is zeroed for bytes that do not come.
+  char small[kReadBytes];
+  const bool is_small = want <= sizeof small;
+  if (!is_small) inbox.resize(had + want);
+  iovec part{is_small ? small : inbox.data() + had, want};
   alignas(cmsghdr) char control[CMSG_SPACE(kMaxDescriptors * sizeof(int))];
   msghdr message{};
   message.msg_iov = &part;
@@ -152,7 +155,8 @@ Status Connection::State::read_once(size_t& bytes_read, bool& would_block) {
     got = ::recvmsg(socket.get(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
   } while (got < 0 && errno == EINTR);
   int error = errno;
-  inbox.resize(had + static_cast<size_t>(std::max<ssize_t>(got, 0)));
+  const auto came = static_cast<size_t>(std::max<ssize_t>(got, 0));
+  is_small ? void(inbox.append(small, came)) : inbox.resize(had + came);
   if (got < 0) {
     would_block = error == EAGAIN || error == EWOULDBLOCK;
     if (would_block) return {};

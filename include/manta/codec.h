@@ -6,6 +6,8 @@
 //   u32 in_band_size, u16 refs, u16 buffers | in-band bytes | refs x {u64 owner, u64 sequence} | buffers x {u64 offset, u64
 //   size} | ...
 //
+// From 65,535 refs or buffers on, both counts are 0xffff and {u32 refs, u32 buffers} stands before the in-band bytes.
+//
 // What travels: bool, numbers, enums, std::string, vector, array, map, unordered_map, set, unordered_set, deque, pair,
 // tuple, optional, variant, unique_ptr, chrono durations, Buffer, Array, Ref, Actor, aggregates of up to 16 such members (no
 // macro), types with MSGPACK_DEFINE (include <msgpack.hpp> before), trivially copyable closures, and whatever a
@@ -39,7 +41,9 @@
 namespace manta {
 
 inline constexpr size_t kBufferAlignment = 64;
-inline constexpr size_t kOutOfBandBytes = 4096;  ///< Vectors of numbers from this size on travel out of band.
+/// Text and vectors of numbers from this size on travel out of band: what a Codec of your own encodes through them must live
+/// until the blob is written, so encode members, not temporaries.
+inline constexpr size_t kOutOfBandBytes = 4096;
 
 namespace detail {
 struct ObjectEntry;
@@ -72,6 +76,7 @@ class Encoder {
   /// A reference to another object: its id goes with the blob, so that the runtime keeps it alive.
   void ref(const ObjectId& id);
 
+  /// Throws Error(kInvalid) when the in-band part is too long for a blob (4 GiB).
   [[nodiscard]] size_t blob_size() const;
   void write_blob(std::span<std::byte> out) const;
   [[nodiscard]] std::string to_blob() const;
@@ -89,6 +94,10 @@ class Encoder {
     std::span<const std::byte> bytes;
     std::shared_ptr<const void> owner;
   };
+  [[nodiscard]] bool has_long_counts() const;
+  /// Hands the blob's pieces in order to `write(pointer, size)`; null stands for zeros.
+  template <typename Write>
+  void each_piece(Write&& write) const;
   std::string in_band_;
   std::vector<ObjectId> refs_;
   std::vector<OutOfBand> buffers_;
@@ -113,6 +122,9 @@ class Decoder {
   size_t map_header();
   std::span<const std::byte> binary();
   Buffer buffer();
+  /// The bytes of a buffer in place: valid as long as the blob.
+  std::span<const std::byte> buffer_bytes();
+  [[nodiscard]] bool next_is_buffer() const;
   /// The id at this place of the value (see Encoder::ref).
   ObjectId ref();
 
@@ -138,8 +150,8 @@ class Decoder {
   std::span<const std::byte> blob_;
   const std::byte* refs_ = nullptr;
   const std::byte* buffers_ = nullptr;
-  uint16_t ref_count_ = 0;
-  uint16_t buffer_count_ = 0;
+  size_t ref_count_ = 0;
+  size_t buffer_count_ = 0;
   std::shared_ptr<const void> owner_;
   int depth_ = 0;
   Status status_;

@@ -34,6 +34,7 @@ struct TaskOptions {
   OptionText name{};                     ///< In logs and errors instead of the function's own name.
   OptionTable<std::string> env{};        ///< Set in the worker's environment before it starts.
   int stream_buffer = 16;                ///< Streaming returns: how many items the producer may be ahead of the consumer.
+  bool throw_when_full = false;          ///< When this process has too much queued: Error(kFull) instead of waiting.
 };
 
 struct ActorOptions {
@@ -50,6 +51,9 @@ struct ActorOptions {
   OptionText name_space{};
   bool get_if_exists = false;  ///< With a name: the living actor of that name instead of an error.
   bool detached = false;       ///< Lives on when its handles, its owner and its job are gone; ended by `kill`.
+  /// Lives with others in one of a few host processes: cheap (100,000 of them), and gone when that process dies. Holds no
+  /// resources and has no name, no restarts and no concurrency of its own; its calls run one at a time, in order.
+  bool shared_process = false;
   OptionTable<std::string> env{};
 };
 
@@ -58,6 +62,7 @@ struct CallOptions {
   std::chrono::milliseconds timeout{
       0};  ///< From sending to the reply; then the call fails with kTimeout (the actor goes on).
   int stream_buffer = 16;
+  bool throw_when_full = false;  ///< As TaskOptions.
 };
 
 static_assert(std::is_trivially_destructible_v<TaskOptions> && std::is_trivially_destructible_v<ActorOptions> &&

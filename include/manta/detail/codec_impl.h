@@ -48,8 +48,14 @@ struct Codec<T> {
 
 template <>
 struct Codec<std::string> {
-  static void encode(Encoder& out, const std::string& value) { out.text(value); }
-  static std::string decode(Decoder& in) { return std::string(in.text()); }
+  static void encode(Encoder& out, const std::string& value) {
+    value.size() >= kOutOfBandBytes ? out.buffer(std::as_bytes(std::span(value))) : out.text(value);
+  }
+  static std::string decode(Decoder& in) {
+    if (!in.next_is_buffer()) return std::string(in.text());
+    const auto bytes = in.buffer_bytes();
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  }
 };
 
 template <typename Rep, typename Period>
@@ -97,17 +103,16 @@ struct Codec<T> {
   static T decode(Decoder& in) {
     T value;
     if constexpr (kBulk) {
-      Buffer keep;
-      std::span<const std::byte> bytes;
-      if (in.boolean()) {
-        keep = in.buffer();
-        bytes = keep.bytes();
-      } else {
-        bytes = in.binary();
-      }
+      const std::span<const std::byte> bytes = in.boolean() ? in.buffer_bytes() : in.binary();
       if (bytes.size() % sizeof(Element) != 0) return in.fail("a vector's bytes do not fit its element type"), value;
-      value.resize(bytes.size() / sizeof(Element));
-      if (!bytes.empty()) std::memcpy(value.data(), bytes.data(), bytes.size());
+      if (reinterpret_cast<uintptr_t>(bytes.data()) % alignof(Element) == 0) {
+        // One pass over the memory: `resize` would write zeros first.
+        const auto* const first = reinterpret_cast<const Element*>(bytes.data());
+        value.assign(first, first + bytes.size() / sizeof(Element));
+      } else {
+        value.resize(bytes.size() / sizeof(Element));
+        std::memcpy(value.data(), bytes.data(), bytes.size());
+      }
     } else if (in.enter()) {
       const size_t count = in.array_header();
       if constexpr (detail::is_a<T, std::vector>) value.reserve(count);
