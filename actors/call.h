@@ -54,10 +54,12 @@ struct Call {
   int retries_left = 0;
   uint32_t attempt = 0;
   uint64_t first_sequence = 0;
+  uint64_t instance = 0;                     ///< Of a shared process; 0 elsewhere.
   size_t argument_bytes = 0;                 ///< Of its inline arguments: counted against what this process may have queued.
   detail::Handle result;                     ///< Result 0; of a stream, its end.
   std::vector<detail::Handle> more_results;  ///< Results 1...
   detail::Handle stored_arguments;           ///< When they were too many for one message.
+  detail::Handle target;                     ///< The life of the shared actor it calls, held until it is over.
   std::unique_ptr<StreamState> stream;
   // Where it is queued or sent:
   struct TaskClass* task_class = nullptr;

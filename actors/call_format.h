@@ -37,16 +37,17 @@ inline constexpr size_t kMaxCallBytes = 160 << 10;
 struct CallHeader {
   uint64_t cookie = 0;          ///< The caller's; comes back with each reply.
   uint64_t first_sequence = 0;  ///< Of the caller's object ids: result i is {caller, first_sequence + i}.
+  uint64_t instance = 0;        ///< Of a process of shared actors: which one (its sequence). 0 elsewhere.
   uint32_t template_id = 0;
   uint32_t argument_count = 0;
   int32_t returns = 1;  ///< -1: a stream.
   uint32_t stream_slot = 0;
   uint32_t stream_buffer = 0;
-  uint32_t incarnation = 0;  ///< Of the actor; 0 for tasks.
   uint32_t attempt = 0;
   uint32_t arguments_stored = 0;  ///< 1: a location of the arguments part follows instead.
+  uint32_t reserved = 0;
 };
-static_assert(sizeof(CallHeader) == 48);
+static_assert(sizeof(CallHeader) == 56);
 
 struct ReplyHeader {
   uint64_t cookie = 0;

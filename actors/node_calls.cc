@@ -1,6 +1,7 @@
 // NodeRuntime: from a submission to its last reply.
 #include "actors/node_runtime.h"
 #include "actors/registry.h"
+#include "actors/shared_host.h"
 #include "common/check.h"
 
 #include <manta/error.h>
@@ -172,17 +173,28 @@ void NodeRuntime::submit_call(const detail::ActorHandle& actor, const detail::Fu
   call->policy = policy;
   call->retries_left = actor.record()->max_task_retries;
   call->template_id = intern(method, {}, policy->group);
-  call->actor = &actors_.client_for(actor.id());
+  if (const ActorId host = actor.record()->host; host) {
+    call->actor = &actors_.client_for(host);
+    call->instance = actor.id().sequence;
+    call->target = actor.record()->life;
+  } else {
+    call->actor = &actors_.client_for(actor.id());
+  }
   if (policy->timeout.count() > 0) {
     call->deadline = std::chrono::steady_clock::now() + policy->timeout;
     timed_.insert(call);
   }
+  start_actor_call(*call);
+}
+
+void NodeRuntime::start_actor_call(Call& call) {
+  const uint64_t sequence = call.first_sequence;
   // Its place in the order is taken now, before its arguments are there.
-  ++call->unresolved;
-  resolve_arguments(*call);
-  if (call->state != CallState::kDone) actors_.enqueue(*call);
-  argument_ready(*call);
-  if (!active_.empty() && call->first_sequence % 32 == 0) poll_replies();
+  ++call.unresolved;
+  resolve_arguments(call);
+  if (call.state != CallState::kDone) actors_.enqueue(call);
+  argument_ready(call);
+  if (!active_.empty() && sequence % 32 == 0) poll_replies();
 }
 
 void NodeRuntime::resolve_arguments(Call& call) {
@@ -372,7 +384,10 @@ void NodeRuntime::fail_call(Call& call, const Status& status) {
   const bool is_waiting = call.unresolved > 0;
   if (call.actor != nullptr && call.state != CallState::kSent) (void)actors_.withdraw(call);
   timed_.erase(&call);
-  call.state = CallState::kDone;
+  const bool was_sent = std::exchange(call.state, CallState::kDone) == CallState::kSent;
+  // The constructor of a shared actor that never reached its host: calls that did would wait there for it.
+  if (call.instance != 0 && !was_sent && call.function->kind == detail::FunctionKind::kConstructor)
+    drop_instances(call.actor->id, {call.instance}, status.message());
   fail_results(call, status);
   wake_waiters();
   if (!is_waiting) dispose(call);
@@ -473,6 +488,7 @@ void NodeRuntime::close_stream(const Handle& stream) {
 
 detail::ActorHandle NodeRuntime::create_actor(const detail::Function& constructor, const char* class_key,
                                               const ActorOptions& options, std::vector<Argument>&& arguments) {
+  if (options.shared_process) return create_shared(constructor, class_key, options, std::move(arguments));
   wire::CreateActor creation;
   creation.class_key = constructor.key;
   creation.class_name = detail::type_name(class_key);
@@ -540,6 +556,49 @@ detail::ActorHandle NodeRuntime::create_actor(const detail::Function& constructo
   return detail::ActorHandle(std::move(record));
 }
 
+detail::ActorHandle NodeRuntime::create_shared(const detail::Function& constructor, const char* class_key,
+                                               const ActorOptions& options, std::vector<Argument>&& arguments) {
+  SharedActors::check(options);
+  wait_for_room(arguments, false);
+  const Guard guard(lock_);
+  auto record = std::make_shared<detail::ActorRecord>();
+  record->life = objects_.make();
+  ObjectEntry& life = *record->life.get();
+  life.is_actor = true;
+  record->id = {life.id.owner, life.id.sequence};
+  record->class_key = class_key;
+  const auto most = static_cast<size_t>(std::max<int64_t>(welcome_.capacity.cpus / wire::kWhole, 1));
+  const detail::ActorHandle& host = shared_.add(record->id.sequence, options, most);
+  record->host = host.id();
+  records_[record->id] = record;
+  Call* const call = new_call(constructor, std::move(arguments), 1, &record->made);
+  call->policy = policy_of(nullptr);
+  call->template_id = intern(constructor, {}, {});
+  call->actor = &actors_.client_for(record->host);
+  call->instance = record->id.sequence;
+  call->target = record->life;
+  start_actor_call(*call);
+  return detail::ActorHandle(std::move(record));
+}
+
+void NodeRuntime::drop_instances(const ActorId& host, const std::vector<uint64_t>& instances, const std::string& why) {
+  const auto argument = [this]<typename T>(const T& value) {
+    Encoder out;
+    Codec<T>::encode(out, value);
+    return make_argument(out);
+  };
+  std::vector<Argument> arguments;
+  arguments.push_back(argument(instances));
+  arguments.push_back(argument(why));
+  const Guard guard(lock_);
+  Handle done;  // nobody waits for it
+  Call* const call = new_call(drop_instances_function(), std::move(arguments), 1, &done);
+  call->policy = policy_of(nullptr);
+  call->template_id = intern(drop_instances_function(), {}, {});
+  call->actor = &actors_.client_for(host);
+  start_actor_call(*call);
+}
+
 detail::ActorHandle NodeRuntime::find_actor(const std::string& name, const std::string& name_space, const char* class_key) {
   uint64_t request = 0;
   {
@@ -574,42 +633,50 @@ detail::ActorHandle NodeRuntime::find_actor(const std::string& name, const std::
 }
 
 void NodeRuntime::kill_actor(const detail::ActorHandle& actor, bool allow_restart) {
+  if (const ActorId host = actor.record()->host; host)
+    return drop_instances(host, {actor.id().sequence}, "the actor was killed by its user");
   (void)connection_->send(
       wire::KillActor{{actor.id().owner, actor.id().sequence}, false, !allow_restart, "killed by its user"});
 }
 
 Status NodeRuntime::await_actor(const detail::ActorHandle& actor, detail::Deadline deadline) {
+  if (actor.record()->made) return await_value(actor.record()->made, deadline).status();
+  const ActorId id = actor.record()->host ? actor.record()->host : actor.id();
   Status status;
   const bool came = wait_until(
       [&] {
         const Guard guard(lock_);
-        const ActorClient& client = actors_.client_for(actor.id());
+        const ActorClient& client = actors_.client_for(id);
         status = client.phase == wire::ActorPhase::kDead ? client.cause : Status();
         return client.phase == wire::ActorPhase::kDead || client.phase == wire::ActorPhase::kAlive;
       },
       deadline);
   if (came) return status;
   const Guard guard(lock_);
-  const Status waits = actors_.client_for(actor.id()).cause;
+  const Status waits = actors_.client_for(id).cause;
   return Status(Code::kTimeout,
                 "the actor did not start before the deadline" + (waits.ok() ? std::string() : ": " + waits.message()));
 }
 
 void NodeRuntime::encode_actor(Encoder& out, const detail::ActorHandle& actor) {
-  out.array_header(5);
+  out.array_header(7);
   out.unsigned_integer(actor.id().owner);
   out.unsigned_integer(actor.id().sequence);
   out.text(actor ? actor.record()->class_key : "");
   out.integer(actor ? actor.record()->max_task_retries : 0);
+  out.unsigned_integer(actor ? actor.record()->host.owner : 0);
+  out.unsigned_integer(actor ? actor.record()->host.sequence : 0);
   detail::encode_ref(out, actor ? actor.record()->life : Handle());
 }
 
 detail::ActorHandle NodeRuntime::decode_actor(Decoder& in) {
-  if (in.array_header() != 5) return in.fail("an actor handle was expected"), detail::ActorHandle();
+  if (in.array_header() != 7) return in.fail("an actor handle was expected"), detail::ActorHandle();
   const uint64_t owner = in.unsigned_integer();
   const uint64_t sequence = in.unsigned_integer();
   const std::string class_key(in.text());
   const int64_t retries = in.integer();
+  const uint64_t host_owner = in.unsigned_integer();
+  const uint64_t host_sequence = in.unsigned_integer();
   Handle life = detail::decode_ref(in);
   const ActorId id{owner, sequence};
   if (!in.ok() || !id) return {};
@@ -620,8 +687,9 @@ detail::ActorHandle NodeRuntime::decode_actor(Decoder& in) {
   record->life = std::move(life);
   record->class_key = class_key;
   record->max_task_retries = static_cast<int>(retries);
+  record->host = {host_owner, host_sequence};
   records_[id] = record;
-  actors_.client_for(id);
+  actors_.client_for(record->host ? record->host : id);
   return detail::ActorHandle(std::move(record));
 }
 

@@ -49,6 +49,7 @@ void NodeRuntime::tick() {
   const auto now = std::chrono::steady_clock::now();
   tasks_.tick(now);
   actors_.tick();
+  shared_.flush();
   if (!to_free_.empty()) {
     store_->free(to_free_);
     to_free_.clear();

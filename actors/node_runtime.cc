@@ -1,5 +1,6 @@
 #include "actors/node_runtime.h"
 
+#include "actors/shared_host.h"
 #include "common/check.h"
 
 #include <manta/error.h>
@@ -39,7 +40,9 @@ NodeRuntime::NodeRuntime(NodeRuntimeOptions options)
                          (void)connection_->send(wire::Relay{self_.value, to.value, std::move(payload)});
                        },
                        [this](const wire::ObjectLocation& location) { to_free_.push_back(location); },
-                       [this](const ActorId& id) { actors_.last_handle_gone(id); }}),
+                       [this](const ActorId& id) {
+                         if (!shared_.ended(id.sequence)) actors_.last_handle_gone(id);
+                       }}),
       tasks_({[this](const wire::RequestLease& request) { (void)connection_->send(request); },
               [this](uint64_t request) { (void)connection_->send(wire::CancelLeaseRequest{request}); },
               [this](uint64_t lease) { (void)connection_->send(wire::ReturnLease{lease}); },
@@ -63,7 +66,10 @@ NodeRuntime::NodeRuntime(NodeRuntimeOptions options)
                  pen.write(uint64_t{scratch.arguments.size()});
                  Peer::write_arguments(scratch, pen);
                  return out;
-               }}) {}
+               }}),
+      shared_(
+          {[this](const ActorOptions& options) { return create_actor(shared_host_function(), kSharedHostKey, plain, {}); },
+           [this](const ActorId& host, const std::vector<uint64_t>& ended) { drop_instances(host, ended, {}); }}) {}
 
 Result<std::unique_ptr<NodeRuntime>> NodeRuntime::connect(NodeRuntimeOptions options, std::chrono::milliseconds timeout) {
   std::unique_ptr<NodeRuntime> runtime(new NodeRuntime(std::move(options)));

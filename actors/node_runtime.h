@@ -10,6 +10,7 @@
 #include "actors/object_table.h"
 #include "actors/runtime.h"
 #include "actors/runtime_lock.h"
+#include "actors/shared_actors.h"
 #include "actors/task_owner.h"
 #include "object_store/store_client.h"
 #include "wire/connection.h"
@@ -127,6 +128,11 @@ class NodeRuntime final : public Runtime {
   uint32_t intern(const detail::Function& function, const std::string& name, const std::string& group);
   Call* new_call(const detail::Function& function, std::vector<detail::Argument>&& arguments, int returns,
                  detail::Handle* out);
+  detail::ActorHandle create_shared(const detail::Function& constructor, const char* class_key, const ActorOptions& options,
+                                    std::vector<detail::Argument>&& arguments);
+  /// Tells a host that some of its instances have ended, and with a reason that their calls are to fail.
+  void drop_instances(const ActorId& host, const std::vector<uint64_t>& instances, const std::string& why);
+  void start_actor_call(Call& call);
   void resolve_arguments(Call& call);
   void argument_ready(Call& call);
   void dispatch(Call& call);
@@ -181,6 +187,7 @@ class NodeRuntime final : public Runtime {
   ObjectTable objects_;
   TaskOwner tasks_;
   ActorOwner actors_;
+  SharedActors shared_;
   std::map<uint64_t, std::unique_ptr<Peer>> peers_;  // by channel
   std::vector<Peer*> active_;
   ByTemplate templates_;

@@ -83,6 +83,7 @@ bool Peer::send(Call& call, const Template& call_template) {
   CallHeader header;
   header.cookie = (uint64_t{slots_[call.slot].generation} << 32) | call.slot;
   header.first_sequence = call.first_sequence;
+  header.instance = call.instance;
   header.template_id = call.template_id;
   header.argument_count = static_cast<uint32_t>(call.arguments.size());
   header.returns = call.returns;

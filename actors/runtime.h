@@ -65,7 +65,9 @@ class Runtime {
 namespace detail {
 struct ActorRecord {
   ActorId id;
-  Handle life;  ///< The actor lives while this object is referenced; none for a handle got by name.
+  Handle life;   ///< The actor lives while this object is referenced; none for a handle got by name.
+  ActorId host;  ///< Of an actor in a shared process: the actor that its calls go to.
+  Handle made;   ///< Of such an actor, in the process that made it: the end of its constructor.
   std::string class_key;
   int max_task_retries = 0;
   ~ActorRecord();

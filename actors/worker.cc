@@ -3,6 +3,7 @@
 #include "actors/executor_pool.h"
 #include "actors/failure.h"
 #include "actors/registry.h"
+#include "actors/shared_host.h"
 #include "actors/stdio_capture.h"
 #include "common/check.h"
 #include "common/log.h"
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <limits>
 
 namespace manta {
 
@@ -220,7 +222,14 @@ void Worker::begin(Job& job) {
   jobs_.push_back(&job);
 }
 
+void Worker::refuse(Job& job, const Status& status) {
+  reply_failed(*job.caller, job.header.cookie, 0, status, {});
+  const std::lock_guard lock(running_mutex_);
+  jobs_.remove(&job);
+}
+
 void Worker::set_blocked(bool blocked) {
+  if (shared_) return shared_->on_blocked(blocked);
   const std::lock_guard lock(blocked_mutex_);
   // The process gives its CPUs back only when none of its executors runs.
   const bool before = blocked_ == executors_;
@@ -244,7 +253,7 @@ void Worker::execute(Job& job) {
   if (job.cancelled) {
     status = Status(Code::kCancelled, label + " was cancelled");
   } else if (status = call.read_arguments(job.arguments, job.header.argument_count); status.ok()) {
-    if (actor_) call.self = actor_->instance.get();
+    call.self = job.self;
     status = run_guarded(job.known->function->thunk, call);
   }
   if (status.code() == Code::kTaskFailed && !status.message().starts_with("in ")) {
@@ -252,10 +261,14 @@ void Worker::execute(Job& job) {
   }
   if (!status.ok())
     MANTA_LOG(kDebug, "worker", "call failed", {"what", label}, {"attempt", job.header.attempt}, {"why", status});
+  if (shared_ && job.known->function->kind == detail::FunctionKind::kConstructor) {
+    if (status.ok()) call.emit(0, Encoder());
+    shared_->constructed(job.header.instance, std::move(call.instance), status);
+  }
   call.drop_arguments();
   if (job.in_ring) job.caller->channel->requests.release(*std::exchange(job.in_ring, std::nullopt));
   kept = runtime_->keep(here.uncovered);
-  if (actor_ && status.ok()) save_state();
+  if (actor_ && !shared_ && status.ok()) save_state();
   flush_stdio();
   set_stdio_label(nullptr);
   run_ns = static_cast<uint64_t>(std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count());
@@ -280,6 +293,13 @@ void Worker::start_actor(wire::StartActor message) {
   auto side = std::make_unique<ActorSide>();
   side->start = std::move(message);
   const wire::StartActor& start = side->start;
+  if (start.class_key == kSharedHostKey) {
+    shared_ = std::make_unique<SharedHost>(*this);
+    executors_ = std::numeric_limits<int>::max();  // as many as wait
+    actor_ = std::move(side);
+    (void)runtime_->send(wire::ActorStarted{actor_->start.actor, actor_->start.incarnation, {}});
+    return;
+  }
   runtime_->set_devices(start.devices);
   set_stdio_label(&start.class_name);
   const auto construct = [&]() -> Status {
@@ -346,7 +366,7 @@ void Worker::learn(Caller& caller, std::span<const std::byte> body) {
   constexpr uint32_t kMostTemplates = 1 << 20;
   if (!cursor.ok() || id > kMostTemplates) return;
   known->function = find_function(known->key);
-  known->label = label_of(*known, actor_ ? actor_->start.class_name : std::string());
+  known->label = label_of(*known, actor_ && !shared_ ? actor_->start.class_name : std::string());
   if (caller.templates.size() <= id) caller.templates.resize(id + 1);
   caller.templates[id] = std::move(known);
 }
@@ -392,16 +412,15 @@ bool Worker::take_from(const std::shared_ptr<Caller>& caller) {
 }
 
 void Worker::hand_out(std::unique_ptr<Job> job) {
-  if (!actor_ || executors_ == 1) return execute(*job);
+  if (shared_) return shared_->take(std::move(job));
+  if (actor_) job->self = actor_->instance.get();
+  if (executors_ == 1) return execute(*job);
   ExecutorPool* pool = actor_->pool.get();
   if (!job->known->group.empty()) {
     const auto at = actor_->groups.find(job->known->group);
     if (at == actor_->groups.end()) {
-      const Status status(Code::kInvalid, actor_->start.class_name + " has no concurrency group named " + job->known->group);
-      reply_failed(*job->caller, job->header.cookie, 0, status, {});
-      const std::lock_guard lock(running_mutex_);
-      jobs_.remove(job.get());
-      return;
+      return refuse(
+          *job, Status(Code::kInvalid, actor_->start.class_name + " has no concurrency group named " + job->known->group));
     }
     pool = at->second.get();
   }
@@ -429,6 +448,7 @@ bool Worker::take_one() {
 bool Worker::should_stop() {
   if (!stop_asked_) return false;
   if (!actor_) return true;
+  if (shared_) return shared_->is_idle();
   if (actor_->pool && !actor_->pool->is_idle()) return false;
   return std::all_of(actor_->groups.begin(), actor_->groups.end(),
                      [](const auto& group) { return group.second->is_idle(); });
@@ -437,6 +457,7 @@ bool Worker::should_stop() {
 void Worker::main_loop() {
   wire::Bell& bell = runtime_->bell();
   while (true) {
+    if (shared_) shared_->lead();
     if (has_posted_.exchange(false)) {
       std::vector<wire::StartActor> to_start;
       {
@@ -548,9 +569,14 @@ int Worker::serve(Fd socket, wire::Hello hello) {
   runtime_ = std::move(runtime).value();
   Runtime::install(runtime_.get());
   runtime_->start();
+  serve_calls();
+}
+
+void Worker::serve_calls() {
   main_loop();
   flush_stdio();
-  // The user's actor is destroyed in an orderly way; what else the process holds goes with it.
+  // The user's actors are destroyed in an orderly way; what else the process holds goes with it.
+  if (shared_) shared_->clear();
   actor_.reset();
   flush_stdio();
   ::_exit(0);

@@ -42,6 +42,7 @@ struct Job {
   std::shared_ptr<Caller> caller;
   CallHeader header;
   const Caller::Known* known = nullptr;
+  void* self = nullptr;                      ///< The actor's instance, for methods.
   std::span<const std::byte> arguments;      ///< In the ring until the call has run, or in `copied`.
   std::string copied;                        ///< When others are claimed meanwhile.
   std::optional<wire::RingMessage> in_ring;  ///< Its room, given back by the thread that claims, when the call has run.
@@ -49,6 +50,7 @@ struct Job {
 };
 
 class ExecutorPool;
+class SharedHost;
 
 class Worker final : public WorkerSide {
  public:
@@ -70,6 +72,10 @@ class Worker final : public WorkerSide {
   /// Runs one call and answers it. Any executor thread.
   void execute(Job& job);
   void begin(Job& job);  ///< From now on it can be cancelled.
+  /// Answers a call that does not run.
+  void refuse(Job& job, const Status& status);
+  /// Claims and runs calls on this thread until the process ends.
+  [[noreturn]] void serve_calls();
 
   NodeRuntime& runtime() { return *runtime_; }
 
@@ -102,6 +108,7 @@ class Worker final : public WorkerSide {
   std::mutex running_mutex_;
   std::list<Job*> jobs_;
   std::unique_ptr<ActorSide> actor_;
+  std::unique_ptr<SharedHost> shared_;  ///< In a process of shared actors.
   int executors_ = 1;
   std::mutex blocked_mutex_;
   int blocked_ = 0;
