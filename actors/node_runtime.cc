@@ -67,9 +67,8 @@ NodeRuntime::NodeRuntime(NodeRuntimeOptions options)
                  Peer::write_arguments(scratch, pen);
                  return out;
                }}),
-      shared_(
-          {[this](const ActorOptions& options) { return create_actor(shared_host_function(), kSharedHostKey, plain, {}); },
-           [this](const ActorId& host, const std::vector<uint64_t>& ended) { drop_instances(host, ended, {}); }}) {}
+      shared_({[this](const ActorOptions& plain) { return create_actor(shared_host_function(), kSharedHostKey, plain, {}); },
+               [this](const ActorId& host, const std::vector<uint64_t>& ended) { drop_instances(host, ended, {}); }}) {}
 
 Result<std::unique_ptr<NodeRuntime>> NodeRuntime::connect(NodeRuntimeOptions options, std::chrono::milliseconds timeout) {
   std::unique_ptr<NodeRuntime> runtime(new NodeRuntime(std::move(options)));
