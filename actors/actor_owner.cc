@@ -15,7 +15,7 @@ ActorClient* ActorOwner::find(const ActorId& id) {
 }
 
 ActorClient& ActorOwner::client_for(const ActorId& id) {
-  if (ActorClient* const known = find(id); known != nullptr) return *known;
+  if (ActorClient* const known = find(id); known != nullptr) return known->is_forgotten = false, *known;
   auto& made = actors_[id] = std::make_unique<ActorClient>();
   made->id = id;
   io_.watch(id);
@@ -121,7 +121,9 @@ void ActorOwner::on_update(const wire::ActorUpdate& update, Peer* peer) {
   const auto phase = static_cast<ActorPhase>(update.phase);
   const Status cause = wire::from_wire(update.cause);
   if (phase == ActorPhase::kDead) {
-    return become_dead(*actor, cause.ok() ? Status(Code::kDied, "the actor ended") : cause);
+    become_dead(*actor, cause.ok() ? Status(Code::kDied, "the actor ended") : cause);
+    if (actor->is_forgotten) forget(actor->id);
+    return;
   }
   if (phase == ActorPhase::kAlive && (peer == nullptr || peer->is_dead)) return;  // died since; the next update says more
   actor->incarnation = update.incarnation;
@@ -162,6 +164,13 @@ void ActorOwner::last_handle_gone(const ActorId& id) {
   actor->drain_asked = true;
   actor->was_let_go = true;
   drain_if_done(*actor);
+}
+
+void ActorOwner::forget(const ActorId& id) {
+  ActorClient* const actor = find(id);
+  if (actor == nullptr) return;
+  actor->is_forgotten = true;
+  if (actor->phase == ActorPhase::kDead && actor->queued.empty() && actor->sent.empty()) actors_.erase(id);
 }
 
 void ActorOwner::drain_if_done(ActorClient& actor) {

@@ -30,6 +30,7 @@ struct ActorClient {
   std::deque<Call*> sent;    ///< In order.
   int max_task_retries = 0;
   bool was_let_go = false;                  ///< Its last handle went here: its end is no news.
+  bool is_forgotten = false;                ///< No handle in this process.
   bool drain_asked = false;                 ///< The last handle is gone: end it when nothing is queued any more.
   bool is_mine = false;                     ///< This process made it: its last reference decides its end.
   wire::CreateActor creation;               ///< Sent once the constructor's arguments are ready.
@@ -68,6 +69,8 @@ class ActorOwner {
   void on_peer_died(const Peer& peer, const Status& cause);
   void fail_all(const Status& cause);
   void last_handle_gone(const ActorId& id);
+  /// This process has no handle to it any more: its entry goes once it is dead and has no calls.
+  void forget(const ActorId& id);
   /// Sends what waits for room in a ring.
   void tick();
 

@@ -107,6 +107,26 @@ TEST(Codec, RefsAreReadWithoutDecoding) {
   EXPECT_EQ(*Decoder::refs_of(bytes_of(out.to_blob())), (std::vector<ObjectId>{{1, 2}, {3, 4}}));
 }
 
+TEST(Codec, LongTextsTravelOutOfBand) {
+  for (const size_t size : {size_t{0}, size_t{31}, kOutOfBandBytes - 1, kOutOfBandBytes, size_t{1} << 20}) {
+    const std::vector<std::string> texts(3, std::string(size, 'x'));
+    EXPECT_EQ(round_trip(texts), texts) << size;
+  }
+}
+
+TEST(Codec, CountsBeyondSixteenBits) {
+  Encoder out;
+  out.array_header(70'000);
+  for (uint64_t i = 0; i < 70'000; ++i) out.ref({1, i + 1});
+  const std::string blob = out.to_blob();
+  const auto refs = Decoder::refs_of(bytes_of(blob));
+  ASSERT_TRUE(refs.ok());
+  ASSERT_EQ(refs->size(), 70'000u);
+  EXPECT_EQ(refs->back(), (ObjectId{1, 70'000}));
+  for (const size_t size : {size_t{9}, size_t{15}, size_t{17}, blob.size() - 1})
+    EXPECT_FALSE(Decoder::refs_of(bytes_of(blob.substr(0, size))).ok()) << size;
+}
+
 TEST(Codec, AnyBytesDecodeToAValueOrAStatusNeverMore) {
   const std::string good = [] {
     Encoder out;

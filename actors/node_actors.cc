@@ -225,7 +225,10 @@ detail::ActorHandle NodeRuntime::decode_actor(Decoder& in) {
 
 void NodeRuntime::forget_actor(const ActorId& id) noexcept {
   const Guard guard(lock_);
-  if (const auto at = records_.find(id); at != records_.end() && at->second.expired()) records_.erase(at);
+  const auto at = records_.find(id);
+  if (at == records_.end() || !at->second.expired()) return;
+  records_.erase(at);
+  actors_.forget(id);
 }
 
 }  // namespace manta

@@ -68,7 +68,11 @@ NodeRuntime::NodeRuntime(NodeRuntimeOptions options)
                  return out;
                }}),
       shared_({[this](const ActorOptions& plain) { return create_actor(shared_host_function(), kSharedHostKey, plain, {}); },
-               [this](const ActorId& host, const std::vector<uint64_t>& ended) { drop_instances(host, ended, {}); }}) {}
+               [this](const ActorId& host, const std::vector<uint64_t>& ended) { drop_instances(host, ended, {}); },
+               [this](const ActorId& host) {
+                 const wire::ActorPhase phase = actors_.client_for(host).phase;
+                 return phase == wire::ActorPhase::kRestarting || phase == wire::ActorPhase::kDead;
+               }}) {}
 
 Result<std::unique_ptr<NodeRuntime>> NodeRuntime::connect(NodeRuntimeOptions options, std::chrono::milliseconds timeout) {
   std::unique_ptr<NodeRuntime> runtime(new NodeRuntime(std::move(options)));

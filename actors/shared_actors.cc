@@ -28,7 +28,10 @@ const detail::ActorHandle& SharedActors::add(uint64_t sequence, const ActorOptio
   Env env;
   for (const auto& [name, value] : options.env) env[name] = value;
   auto& hosts = hosts_[env];
-  std::erase_if(hosts, [](const std::weak_ptr<Host>& host) { return host.expired(); });
+  std::erase_if(hosts, [this](const std::weak_ptr<Host>& each) {
+    const std::shared_ptr<Host> living = each.lock();
+    return !living || io_.has_died(living->handle.id());
+  });
   std::shared_ptr<Host> host;
   if (hosts.size() < most) {
     ActorOptions plain;

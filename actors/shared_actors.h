@@ -22,6 +22,7 @@ class SharedActors {
   struct Io {
     std::function<detail::ActorHandle(const ActorOptions&)> start_host;
     std::function<void(const ActorId& host, const std::vector<uint64_t>& ended)> drop;
+    std::function<bool(const ActorId& host)> has_died;
   };
   explicit SharedActors(Io io) : io_(std::move(io)) {}
 

@@ -102,6 +102,51 @@ TEST(Tasks, BigValuesPassThroughSharedMemory) {
   EXPECT_EQ(manta::remote<&long_text>(5 << 20).get().size(), size_t{5} << 20);
 }
 
+TEST(Tasks, TakeAndHoldTenThousandRefs) {
+  std::vector<manta::Ref<int>> refs;
+  for (int i = 0; i < 10'000; ++i) refs.push_back(manta::put(i));
+  const auto sum = [](std::vector<manta::Ref<int>> many) {
+    int64_t total = 0;
+    for (const int each : manta::get(many)) total += each;
+    return total;
+  };
+  EXPECT_EQ(manta::closure(sum)(refs).get(), 49'995'000);
+  const auto holder = manta::put(refs);
+  refs.clear();
+  EXPECT_EQ(manta::closure(sum)(holder).get(), 49'995'000);
+  EXPECT_EQ(holder.get()[9'999].get(), 9'999);
+}
+
+TEST(Tasks, AreWaitedForOneByOne) {
+  std::vector<manta::Ref<int>> pending;
+  for (int i = 0; i < 2'000; ++i) pending.push_back(manta::remote<kAddInts>(i, 0));
+  size_t came = 0;
+  while (!pending.empty()) {
+    auto waited = manta::wait(pending, 1);
+    ASSERT_FALSE(waited.ready.empty());
+    came += waited.ready.size();
+    pending = std::move(waited.pending);
+  }
+  EXPECT_EQ(came, 2'000u);
+}
+
+TEST(Tasks, WaitForRoomOrThrowWhenTooMuchIsQueued) {
+  const std::string text(90'000, 'x');
+  const auto slow = [](std::string s) {
+    std::this_thread::sleep_for(1ms);
+    return s.size();
+  };
+  std::vector<manta::Ref<size_t>> refs;
+  const manta::Error full = error_of([&] {
+    for (int i = 0; i < 10'000; ++i) refs.push_back(manta::closure(slow).with({.throw_when_full = true})(text));
+  });
+  EXPECT_EQ(full.code(), Code::kFull);
+  EXPECT_NE(std::string(full.what()).find("bytes of arguments queued"), std::string::npos) << full.what();
+  EXPECT_GT(refs.size(), 2'000u);
+  refs.push_back(manta::closure(slow)(text));  // waits for room instead
+  EXPECT_EQ(refs.back().get(), 90'000u);
+}
+
 TEST(Tasks, ManyMiddlingArgumentsAreNotTooMuchForARing) {
   std::vector<manta::Ref<std::string>> parts;
   for (int i = 0; i < 3; ++i) parts.push_back(manta::put(std::string(90'000, static_cast<char>('a' + i))));
