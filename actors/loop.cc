@@ -11,6 +11,11 @@ namespace manta::detail {
 struct Loop::State {
   std::mutex mutex;
   std::deque<std::coroutine_handle<>> ready;  // bounded by the coroutines that wait
+
+  void post(std::coroutine_handle<> waiter) {
+    const std::lock_guard lock(mutex);
+    ready.push_back(waiter);
+  }
 };
 
 namespace {
@@ -19,7 +24,7 @@ thread_local Loop* t_loop = nullptr;
 
 /// One suspended coroutine. Several objects may race to wake it; the first does.
 struct Wake {
-  Loop* loop;
+  std::shared_ptr<Loop::State> loop;
   std::coroutine_handle<> waiter;
   std::atomic<int> users;
   std::atomic<bool> fired{false};
@@ -40,10 +45,7 @@ Loop* Loop::current() {
   return t_loop;
 }
 
-void Loop::post(std::coroutine_handle<> ready) {
-  const std::lock_guard lock(state_->mutex);
-  state_->ready.push_back(ready);
-}
+void Loop::post(std::coroutine_handle<> ready) { state_->post(ready); }
 
 void Loop::run_until(const bool& done) {
   const auto is_there = [this] {
@@ -63,13 +65,11 @@ void Loop::run_until(const bool& done) {
 }
 
 void resume_when_ready(const Handle& handle, std::coroutine_handle<> waiter) {
-  Loop* const loop = Loop::current();
-  on_ready(handle, &wake, new Wake{loop, waiter, 1});
+  on_ready(handle, &wake, new Wake{Loop::current()->state(), waiter, 1});
 }
 
 void resume_when_any_ready(const std::vector<Handle>& handles, std::coroutine_handle<> waiter) {
-  Loop* const loop = Loop::current();
-  auto* const shared = new Wake{loop, waiter, static_cast<int>(handles.size())};
+  auto* const shared = new Wake{Loop::current()->state(), waiter, static_cast<int>(handles.size())};
   for (const Handle& handle : handles) on_ready(handle, &wake, shared);
 }
 

@@ -255,21 +255,25 @@ void NodeRuntime::disconnected(const Status& status) {
   const Status cause(Code::kDied, "the node's mantad is gone (" + status.message() + ")");
   store_->disconnected(cause);
   if (options_.worker != nullptr) return options_.worker->on_disconnected();
-  {
-    const Guard guard(lock_);
-    down_ = cause;
-    const auto now = std::chrono::steady_clock::now();
-    for (const auto& [channel, peer] : peers_) {
-      peer->is_dead = true;
-      tasks_.on_peer_died(*peer, cause, now);
-      actors_.on_peer_died(*peer, cause);
-    }
-    tasks_.fail_all(cause);
-    actors_.fail_all(cause);
-  }
+  end_all_calls(cause);
   wake_waiters();
   if (options_.on_disconnected) options_.on_disconnected(cause);
 }
+
+void NodeRuntime::end_all_calls(const Status& cause) {
+  const Guard guard(lock_);
+  down_ = cause;
+  const auto now = std::chrono::steady_clock::now();
+  for (const auto& [channel, peer] : peers_) {
+    peer->is_dead = true;
+    tasks_.on_peer_died(*peer, cause, now);
+    actors_.on_peer_died(*peer, cause);
+  }
+  tasks_.fail_all(cause);
+  actors_.fail_all(cause);
+}
+
+void NodeRuntime::abandon_calls() { end_all_calls(Status(Code::kUnavailable, "the program has ended")); }
 
 void NodeRuntime::post_job(std::function<void()> job) {
   const std::lock_guard lock(jobs_mutex_);

@@ -114,6 +114,8 @@ class NodeRuntime final : public Runtime {
   void say_goodbye(int exit_code);
   /// Waits until the raylet's socket is at its end and all it said was handled.
   void finish_reading();
+  /// After that: what is still under way ends with kUnavailable, and lets go of what it holds.
+  void abandon_calls();
   /// What runs now, for the words after a Ctrl-C.
   [[nodiscard]] std::string describe_running();
 
@@ -170,6 +172,7 @@ class NodeRuntime final : public Runtime {
   Peer* open_peer(wire::Frame& frame, uint64_t channel, bool is_new, uint64_t process, int pid);
   void tick();
   void disconnected(const Status& status);
+  void end_all_calls(const Status& cause);
 
   // Jobs that may block on the store, off the lock.
   void post_job(std::function<void()> job);

@@ -183,6 +183,7 @@ int run_driver(int argc, char** argv, const std::function<int(int, char**)>& pro
     wait_for_end(*node);
     // What its workers printed last has arrived by now.
     (*runtime)->finish_reading();
+    (*runtime)->abandon_calls();
     Runtime::install(nullptr);
   }
   runtime->reset();

@@ -3,43 +3,13 @@
 #include "common/check.h"
 #include "common/shared_memory.h"
 
-#include <linux/futex.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-
-#include <climits>
-#include <ctime>
 #include <utility>
-
-#if defined(__SANITIZE_THREAD__)
-#define MANTA_THREAD_SANITIZER
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define MANTA_THREAD_SANITIZER
-#endif
-#endif
 
 namespace manta::wire {
 namespace {
 
 constexpr size_t kPageBytes = 4096;
 constexpr uint32_t kArmed = 1u << 31;  // the lower bits of `sleepers` count
-
-void futex_wait(std::atomic<uint32_t>& word, uint32_t expected, int64_t timeout_us) {
-  timespec timeout{timeout_us / 1'000'000, (timeout_us % 1'000'000) * 1'000};
-  ::syscall(SYS_futex, &word, FUTEX_WAIT, expected, &timeout, nullptr, 0);
-}
-void futex_wake(std::atomic<uint32_t>& word) { ::syscall(SYS_futex, &word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0); }
-
-/// Orders what this thread stored before with what it loads after. ThreadSanitizer knows no fences, so there it is an
-/// exchange.
-void full_fence([[maybe_unused]] std::atomic<uint32_t>& word) {
-#if defined(MANTA_THREAD_SANITIZER)
-  word.fetch_add(0);
-#else
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-#endif
-}
 
 }  // namespace
 
@@ -49,8 +19,8 @@ void full_fence([[maybe_unused]] std::atomic<uint32_t>& word) {
 // mark and an old ticket.
 struct Bell::Page {
   struct alignas(64) LineState {
-    std::atomic<uint32_t> sleepers;
-    alignas(64) std::atomic<uint32_t> rung;
+    Atomic<uint32_t> sleepers;
+    alignas(64) Atomic<uint32_t> rung;
   };
   LineState lines[2];
 

@@ -18,6 +18,7 @@
 
 #include "common/fd.h"
 #include "common/shared_memory.h"
+#include "wire/atomics.h"
 
 #include <manta/status.h>
 
@@ -46,17 +47,17 @@ struct RingMessage {
 
 /// In shared memory, so neither side believes what the other wrote here before checking it.
 struct RingHeader {
-  alignas(64) std::atomic<uint64_t> tail;  ///< Written by the consumer: everything before it is free.
+  alignas(64) Atomic<uint64_t> tail;  ///< Written by the consumer: everything before it is free.
 };
 /// Before each message in the ring.
 struct SlotHeader {
   uint32_t size_bytes;
   uint16_t kind;
   uint16_t reserved;
-  std::atomic<uint32_t> state;
+  Atomic<uint32_t> state;
   uint32_t reserved_too;
 };
-static_assert(sizeof(SlotHeader) == 16 && std::atomic<uint64_t>::is_always_lock_free);
+static_assert(sizeof(SlotHeader) == 16 && Atomic<uint64_t>::is_always_lock_free);
 
 /// One process's view of one ring; the same class serves both ends, each opened once in the ring's life.
 class Ring {

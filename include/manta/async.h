@@ -33,8 +33,11 @@ class Loop {
   /// Runs what is ready until `done`.
   void run_until(const bool& done);
 
- private:
   struct State;
+  /// What completions post to: it outlives the loop while one of them is under way.
+  [[nodiscard]] const std::shared_ptr<State>& state() const { return state_; }
+
+ private:
   std::shared_ptr<State> state_;
   Loop* outer_;
 };

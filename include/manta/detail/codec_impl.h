@@ -109,7 +109,7 @@ struct Codec<T> {
         // One pass over the memory: `resize` would write zeros first.
         const auto* const first = reinterpret_cast<const Element*>(bytes.data());
         value.assign(first, first + bytes.size() / sizeof(Element));
-      } else {
+      } else if (!bytes.empty()) {
         value.resize(bytes.size() / sizeof(Element));
         std::memcpy(value.data(), bytes.data(), bytes.size());
       }
