@@ -186,4 +186,3 @@ void NodeServer::end() {
 }
 
 }  // namespace manta::raylet
-  store_.reset();
