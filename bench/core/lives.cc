@@ -76,6 +76,8 @@ void actor_lives(Table& table) {
 }
 
 void shared_process_actors(Table& table) {
+  table.absent({.name = "placement", .title = "placement group made and removed"},
+               "not in this version: no placement groups");
   shared<ActorOptions>(
       table, {.name = "actors_shared", .title = "100,000 actors in shared processes", .unit = "s", .goal = at_most(5)});
 }

@@ -50,12 +50,18 @@ void Table::row(const Row& row, const std::function<double()>& measure, int roun
 void Table::rows(std::span<const Row> rows, const std::function<std::vector<double>()>& measure, int rounds) {
   if (std::ranges::none_of(rows, [this](const Row& row) { return wants(row.name); })) return;
   std::vector<std::vector<double>> figures(rows.size()), limits(rows.size());
-  if (rounds == 0) (void)measure();
-  for (int round = 0; round < (rounds == 0 ? rounds_ : std::min(rounds, rounds_)); ++round) {
+  const auto measure_round = [&] {
     for (size_t i = 0; i < rows.size(); ++i)
       if (rows[i].limit.measure && wants(rows[i].name)) limits[i].push_back(rows[i].limit.measure());
     const std::vector<double> now = measure();
     for (size_t i = 0; i < rows.size(); ++i) figures[i].push_back(now.at(i));
+  };
+  try {
+    if (rounds == 0) (void)measure();
+    for (int i = 0; i < (rounds == 0 ? rounds_ : std::min(rounds, rounds_)); ++i) measure_round();
+  } catch (const std::exception& error) {
+    for (const Row& row : rows) absent(row, std::string("failed: ") + error.what());
+    return;
   }
   for (size_t i = 0; i < rows.size(); ++i)
     if (wants(rows[i].name)) print(rows[i], figures[i], limits[i]);

@@ -15,7 +15,11 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 class Failed(Exception):
-    """The program failed or took too long; the text has the end of what it said."""
+    """The program failed or took too long; the text has the end of its complaints, `said` what it printed until then."""
+
+    def __init__(self, why, said=""):
+        super().__init__(why)
+        self.said = said
 
 
 def descendants():
@@ -77,12 +81,12 @@ def run(words, limit_s, env=None):
             process = subprocess.Popen(words, env=own, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True)
             try:
                 out, _ = process.communicate(timeout=limit_s)
-            except subprocess.TimeoutExpired:
-                raise Failed(f"took more than {limit_s:.0f} s") from None
+            except subprocess.TimeoutExpired as late:
+                raise Failed(f"took more than {limit_s:.0f} s", (late.stdout or b"").decode(errors="replace")) from None
             seconds = time.perf_counter() - start
             if process.returncode != 0:
                 errors.seek(0)
-                raise Failed(f"ended with {process.returncode}: {errors.read().decode(errors='replace')[-600:]}")
+                raise Failed(f"ended with {process.returncode}: {errors.read().decode(errors='replace')[-600:]}", out)
         return out, seconds
     finally:
         end_all()

@@ -40,6 +40,7 @@ ROWS = [
     ("start_exit", "node: start, first task, clean exit", "ms", 20),
     ("idle_pss", "idle node, PSS of all processes", "MB", 20),
 ]
+NAMES = {row[0] for row in ROWS}
 
 
 class Side:
@@ -51,13 +52,14 @@ class Side:
     def take(self, said):
         for line in said.splitlines():
             name, tab, rest = line.partition("\t")
-            if tab:
+            if tab and name in NAMES:  # Ray says other things, too
                 self.figures.setdefault(name, []).append(float(rest.split("\t")[0]))
 
     def attempt(self, what, work):
         try:
             work()
         except bounded.Failed as error:
+            self.take(error.said)
             self.trouble.append(f"{self.name}, {what}: {error}")
 
     def median(self, row):
