@@ -72,6 +72,7 @@ uint32_t NodeRuntime::intern(const detail::Function& function, const std::string
       templates_.emplace(Template{&function, name, group}, static_cast<uint32_t>(template_by_id_.size()));
   if (is_new) {
     template_by_id_.push_back(&at->first);
+    if (template_by_id_.size() == 1) wake_control();
     if (name.empty() && group.empty()) plain_templates_[&function] = at->second;
   }
   return at->second;
@@ -356,7 +357,7 @@ void NodeRuntime::fail_call(Call& call, const Status& status) {
   // The constructor of a shared actor that never reached its host: calls that did would wait there for it.
   if (call.instance != 0 && !was_sent && call.function->kind == detail::FunctionKind::kConstructor)
     drop_instances(call.actor->id, {call.instance}, status.message());
-  fail_results(call, status);
+  fail_results(call, status.code() == Code::kDied ? status.with_context(call_name(call)) : status);
   wake_waiters();
   if (!is_waiting) dispose(call);
 }

@@ -16,8 +16,11 @@ namespace {
 
 constexpr auto kTick = std::chrono::milliseconds(10);
 constexpr auto kLazyTick = std::chrono::milliseconds(200);
+constexpr auto kNothingToDo = std::chrono::milliseconds(10'000);  // a worker that never called anybody: `intern` wakes it
 
 }  // namespace
+
+void NodeRuntime::wake_control() { ::eventfd_write(wake_control_.get(), 1); }
 
 void NodeRuntime::control_main() {
   std::vector<wire::Frame> frames;
@@ -26,12 +29,17 @@ void NodeRuntime::control_main() {
   while (!stopping_) {
     pollfd polled[2] = {{connection_->fd(), static_cast<short>(POLLIN | (connection_->wants_write() ? POLLOUT : 0)), 0},
                         {wake_control_.get(), POLLIN, 0}};
-    bool hurried = false;
+    auto patience = kTick;
     {
       const Guard guard(lock_);
-      hurried = !timed_.empty() || tasks_.has_idle_leases() || tasks_.pending_count() > 0;
+      if (timed_.empty() && !tasks_.has_idle_leases() && tasks_.pending_count() == 0)
+        patience = options_.worker != nullptr && template_by_id_.empty() ? kNothingToDo : kLazyTick;
     }
-    if (!std::exchange(is_first, false)) ::poll(polled, 2, static_cast<int>((hurried ? kTick : kLazyTick).count()));
+    if (!std::exchange(is_first, false)) ::poll(polled, 2, static_cast<int>(patience.count()));
+    if (polled[1].revents != 0 && !stopping_) {
+      eventfd_t woken = 0;
+      (void)::eventfd_read(wake_control_.get(), &woken);
+    }
     frames.clear();
     const Status status = connection_->receive(frames);
     for (wire::Frame& frame : frames) handle_frame(frame);

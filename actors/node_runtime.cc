@@ -42,7 +42,8 @@ NodeRuntime::NodeRuntime(NodeRuntimeOptions options)
                        [this](const wire::ObjectLocation& location) { to_free_.push_back(location); },
                        [this](const ActorId& id) {
                          if (!shared_.ended(id.sequence)) actors_.last_handle_gone(id);
-                       }}),
+                       },
+                       [this](ProcessId process) { (void)connection_->send(wire::WatchProcess{process.value}); }}),
       tasks_({[this](const wire::RequestLease& request) { (void)connection_->send(request); },
               [this](uint64_t request) { (void)connection_->send(wire::CancelLeaseRequest{request}); },
               [this](uint64_t lease) { (void)connection_->send(wire::ReturnLease{lease}); },

@@ -158,6 +158,7 @@ class NodeRuntime final : public Runtime {
 
   // The raylet's socket.
   void control_main();
+  void wake_control();
   void handle_frame(wire::Frame& frame);
   void handle_worker_frame(wire::Frame& frame, WorkerSide& worker);
   /// Decodes and handles under the lock; drops what is malformed.

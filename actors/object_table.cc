@@ -77,6 +77,7 @@ Handle ObjectTable::borrow(const ObjectId& id) {
     return handle;
   }
   note_exported(entry);
+  watch(owner_of(id));
   if (dead_.contains(owner_of(id))) fail(entry, Status(Code::kLost, "the owner of object " + id.to_string() + " is dead"));
   return handle;
 }
@@ -117,8 +118,14 @@ void ObjectTable::add_tokens(const ObjectId& id, ProcessId who, int64_t delta) {
   ObjectEntry* const entry = find(id);
   if (entry == nullptr || dead_.contains(who)) return;
   auto& borrowers = entry->more().borrowers;
-  if ((borrowers[who] += delta) == 0) borrowers.erase(who);
+  const auto [borrower, is_new] = borrowers.try_emplace(who, 0);
+  if (is_new) watch(who);
+  if ((borrower->second += delta) == 0) borrowers.erase(borrower);
   free_if_unused(*entry);
+}
+
+void ObjectTable::watch(ProcessId process) {
+  if (process != self_ && io_.watch && !dead_.contains(process) && watched_.insert(process).second) io_.watch(process);
 }
 
 void ObjectTable::kept_by(const ObjectId& id, ProcessId worker) { add_tokens(id, worker, 1); }
@@ -207,6 +214,7 @@ void ObjectTable::on_fetched(ProcessId from, const PeerFetched& message) {
 
 void ObjectTable::on_process_died(ProcessId process, const Status& cause) {
   dead_.insert(process);
+  watched_.erase(process);
   std::vector<Handle> touched;  // handles: what one of them ends may end another
   for (const auto& [id, entry] : exported_) {
     if (owner_of(id) != process && !(entry->extras && entry->extras->borrowers.contains(process))) continue;

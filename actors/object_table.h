@@ -32,6 +32,7 @@ class ObjectTable {
     std::function<void(ProcessId to, std::string payload)> relay;
     std::function<void(const wire::ObjectLocation&)> free_stored;
     std::function<void(const ActorId&)> end_actor;  ///< Nobody references the actor any more.
+    std::function<void(ProcessId)> watch{};         ///< Its end must be heard of: `on_process_died`.
   };
 
   ObjectTable(ProcessId self, Io io) : self_(self), io_(std::move(io)) {}
@@ -85,6 +86,7 @@ class ObjectTable {
   void free_if_unused(detail::ObjectEntry& entry);
   void answer(ProcessId to, detail::ObjectEntry& entry);
   void destroy(detail::ObjectEntry* entry);
+  void watch(ProcessId process);
   /// The entry of a borrowed id, made if there is none; null for an owned object that is gone.
   detail::Handle borrow(const ObjectId& id);
   detail::ObjectEntry* find(const ObjectId& id) const;
@@ -94,6 +96,7 @@ class ObjectTable {
   uint64_t next_ = 1;
   std::unordered_map<ObjectId, detail::ObjectEntry*> exported_;  ///< Owned ones whose id left, and all borrowed ones.
   std::unordered_set<ProcessId> dead_;
+  std::unordered_set<ProcessId> watched_;
 };
 
 }  // namespace manta

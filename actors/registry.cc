@@ -23,6 +23,8 @@ std::unordered_map<std::string_view, const detail::Function*>& functions() {
 
 std::string without_template_noise(std::string text) {
   if (const size_t tag = text.find(" [with"); tag != std::string::npos) text.resize(tag);
+  constexpr std::string_view kUnnamed = "(anonymous namespace)::";
+  for (size_t at; (at = text.find(kUnnamed)) != std::string::npos;) text.erase(at, kUnnamed.size());
   return text;
 }
 

@@ -1,3 +1,4 @@
+#include "actors/fork_server.h"
 #include "actors/inline_runtime.h"
 #include "actors/local_node.h"
 #include "actors/log_printer.h"
@@ -194,6 +195,8 @@ int run_driver(int argc, char** argv, const std::function<int(int, char**)>& pro
 }  // namespace
 
 int run_main(int argc, char** argv, const std::function<int(int, char**)>& program, const char* daemon) {
+  if (const char* descriptor = std::getenv("MANTA_FORK_SERVER_FD"))
+    if (!serve_forks(Fd(std::atoi(descriptor)))) return 0;
   keep_memory_warm();
   if (const char* descriptor = std::getenv("MANTA_WORKER_FD")) return run_worker(descriptor);
   const char* const mode = std::getenv("MANTA_MODE");

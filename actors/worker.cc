@@ -21,7 +21,7 @@ namespace {
 
 constexpr auto kSpin = std::chrono::microseconds(20);
 constexpr auto kStoreTimeout = std::chrono::seconds(10);
-constexpr int64_t kSleepUs = 200'000;
+constexpr int64_t kSleepUs = 2'000'000;
 
 std::span<const std::byte> id_bytes(std::span<const ObjectId> ids) { return std::as_bytes(ids); }
 
@@ -332,9 +332,9 @@ void Worker::start_actor(wire::StartActor message) {
     status =
         status.with_context("in the constructor of " + start.class_name + " (process " + std::to_string(::getpid()) + ")");
   }
-  MANTA_LOG(kInfo, "worker", status.ok() ? "became an actor" : "the actor's constructor failed", {"class", start.class_name},
-            {"actor", ActorId{start.actor.owner, start.actor.sequence}}, {"incarnation", start.incarnation},
-            {"status", status});
+  MANTA_LOG(kDebug, "worker", status.ok() ? "became an actor" : "the actor's constructor failed",
+            {"class", start.class_name}, {"actor", ActorId{start.actor.owner, start.actor.sequence}},
+            {"incarnation", start.incarnation}, {"status", status});
   if (status.ok()) {
     executors_ = start.max_concurrency;
     for (const auto& [name, threads] : start.concurrency_groups) executors_ += std::max(threads, 1);

@@ -43,11 +43,12 @@ void HeadCore::on(wire::HeadClientGone& message) {
     it = it->second.empty() ? early_watches_.erase(it) : std::next(it);
   }
   const Status cause = wire::from_wire(message.cause).with_context("its owner ended");
-  std::vector<ActorKey> orphans;
-  for (auto& [key, actor] : actors_) {
-    actor.watchers.erase(message.process);
-    if (key.owner == message.process && !actor.spec.detached && actor.phase != ActorPhase::kDead) orphans.push_back(key);
+  if (const auto watched = watched_.extract(message.process)) {
+    for (const ActorKey& key : watched.mapped()) actors_.at(key).watchers.erase(message.process);
   }
+  std::vector<ActorKey> orphans;
+  for (auto it = actors_.lower_bound({message.process, 0}); it != actors_.end() && it->first.owner == message.process; ++it)
+    if (!it->second.spec.detached && it->second.phase != ActorPhase::kDead) orphans.push_back(it->first);
   for (const ActorKey& key : orphans) {
     Actor& actor = actors_.at(key);
     end_worker(actor, false, "the owner of its actor ended");
@@ -85,23 +86,23 @@ void HeadCore::refuse_creation(uint64_t from, const wire::CreateActor& spec, con
 
 void HeadCore::on_request(uint64_t from, wire::CreateActor& message) {
   if (const auto known = actors_.find(message.actor); known != actors_.end()) {
-    known->second.watchers.insert(from);
+    watch(known->second, from);
     return tell(known->second, from);
   }
   if (const auto named = names_.find({message.name_space, message.name});
       message.get_if_exists && !message.name.empty() && named != names_.end()) {
     Actor& actor = actors_.at(named->second);
-    actor.watchers.insert(from);
+    watch(actor, from);
     return tell(actor, from, message.actor);
   }
   if (Status status = check(message); !status.ok()) return refuse_creation(from, message, status);
   const ActorKey key = message.actor;
   Actor& actor = actors_[key];
   actor.spec = std::move(message);
-  actor.watchers.insert(from);
+  watch(actor, from);
   if (const auto early = early_watches_.find(key); early != early_watches_.end()) {
     early_watch_count_ -= early->second.size();
-    actor.watchers.merge(early->second);
+    for (uint64_t watcher : early->second) watch(actor, watcher);
     early_watches_.erase(early);
   }
   if (!actor.spec.name.empty()) names_[{actor.spec.name_space, actor.spec.name}] = key;
@@ -112,7 +113,7 @@ void HeadCore::on_request(uint64_t from, wire::CreateActor& message) {
 
 void HeadCore::on_request(uint64_t from, wire::WatchActor& message) {
   if (const auto it = actors_.find(message.actor); it != actors_.end()) {
-    it->second.watchers.insert(from);
+    watch(it->second, from);
     return tell(it->second, from);
   }
   // The handle may have come faster than its owner's CreateActor: both travel, by different ways.
@@ -209,14 +210,22 @@ void HeadCore::on(wire::HeadActorEvent& message) {
       if (actor.is_draining) end_worker(actor, true, "its last handle is gone");
       return;
     case wire::ActorEvent::kRefused: return bury(actor, message.cause);
-    case wire::ActorEvent::kEnded: return restart_or_bury(actor, message.cause);
+    case wire::ActorEvent::kEnded:
+      if (message.lived_us >= kLongLifeUs) actor.quick_deaths = 0;
+      return restart_or_bury(actor, message.cause);
     case wire::ActorEvent::kLeft:
       return bury(actor, wire::to_wire(Status(Code::kDied, "it ended when its last handle was gone")));
   }
 }
 
-void HeadCore::place(Actor& actor) {
+void HeadCore::watch(Actor& actor, uint64_t watcher) {
+  actor.watchers.insert(watcher);
+  watched_[watcher].insert(actor.spec.actor);
+}
+
+void HeadCore::place(Actor& actor, int64_t delay_us) {
   const wire::CreateActor& spec = actor.spec;
+  const bool may_restart = actor.may_restart && (spec.max_restarts < 0 || actor.restarts_used < spec.max_restarts);
   effects_.messages.push_back(wire::PlaceActor{.owner = spec.actor.owner,
                                                .scheduling_class = spec.scheduling_class,
                                                .start = {.actor = spec.actor,
@@ -228,7 +237,9 @@ void HeadCore::place(Actor& actor) {
                                                          .concurrency_groups = spec.concurrency_groups,
                                                          .has_state = actor.has_state,
                                                          .state = actor.state,
-                                                         .devices = {}}});
+                                                         .devices = {}},
+                                               .delay_us = delay_us,
+                                               .may_restart = may_restart});
 }
 
 void HeadCore::restart_or_bury(Actor& actor, const wire::WireStatus& cause) {
@@ -242,7 +253,13 @@ void HeadCore::restart_or_bury(Actor& actor, const wire::WireStatus& cause) {
   actor.cause = cause;
   write(actor);
   tell_watchers(actor);
-  place(actor);
+  place(actor, restart_delay_us(actor.quick_deaths++));
+}
+
+int64_t HeadCore::restart_delay_us(int quick_deaths) {
+  if (quick_deaths <= 0) return 0;
+  constexpr int kDoublings = 16;  // far past the longest delay
+  return std::min(kFirstRestartDelayUs << std::min(quick_deaths - 1, kDoublings), kMaxRestartDelayUs);
 }
 
 void HeadCore::bury(Actor& actor, wire::WireStatus cause) {
@@ -261,6 +278,7 @@ void HeadCore::bury(Actor& actor, wire::WireStatus cause) {
   uint64_t& forgotten = forgotten_up_to_[dead_.front().owner];
   forgotten = std::max(forgotten, dead_.front().sequence);
   if (!processes_.contains(dead_.front().owner)) forgotten_up_to_.erase(dead_.front().owner);
+  for (uint64_t watcher : actors_.at(dead_.front()).watchers) watched_[watcher].erase(dead_.front());
   actors_.erase(dead_.front());
   dead_.pop_front();
 }
@@ -367,6 +385,13 @@ void HeadCore::check_invariants() const {
     MANTA_CHECK(actor.spec.max_restarts < 0 || actor.restarts_used <= actor.spec.max_restarts, actor.restarts_used);
     dead += actor.phase == ActorPhase::kDead ? 1 : 0;
   }
+  size_t watches = 0;
+  for (const auto& [watcher, keys] : watched_) {
+    for (const ActorKey& key : keys) MANTA_CHECK(find(key) != nullptr && find(key)->watchers.contains(watcher), watcher);
+    watches += keys.size();
+  }
+  for (const auto& [key, actor] : actors_) watches -= actor.watchers.size();
+  MANTA_CHECK(watches == 0, "each watch is known from both ends", watches);
   MANTA_CHECK(dead == dead_.size() && dead <= settings_.max_dead_actors, dead);
   for (const auto& [name, key] : names_) {
     const Actor* actor = find(key);

@@ -5,7 +5,8 @@
 //      |                   |                                        |
 //      +-- refused, killed, owner died, no restarts left, left -----+--> DEAD (for ever)
 //
-// `step` takes one message of a raylet and returns what to answer and what to write down. No I/O, no threads, no clock.
+// `step` takes one message of a raylet and returns what to answer and what to write down. No I/O, no threads, no clock: how
+// long an incarnation lived comes with the message, and a delay goes with the answer, for the raylet to keep.
 //
 // Invariants: 1 an incarnation that ended has no effect any more; incarnations only grow. 2 A name belongs to at most one
 // actor that is not dead. 3 Replaying the records gives the tables back. 4 Every table is bounded; lineage in bytes.
@@ -60,7 +61,14 @@ class HeadCore {
     int32_t worker_pid = 0;
     wire::WireStatus cause;
     std::set<uint64_t> watchers;
+    int quick_deaths = 0;  ///< In a row, of incarnations that did not live kLongLifeUs.
   };
+
+  static constexpr int64_t kLongLifeUs = 10'000'000;
+  static constexpr int64_t kFirstRestartDelayUs = 50'000;
+  static constexpr int64_t kMaxRestartDelayUs = 5'000'000;
+  /// None for the first restart, then doubling.
+  [[nodiscard]] static int64_t restart_delay_us(int quick_deaths);
 
   [[nodiscard]] const Actor* find(const wire::ActorKey& actor) const;
   [[nodiscard]] size_t lineage_bytes() const { return lineage_bytes_; }
@@ -86,7 +94,8 @@ class HeadCore {
   using Name = std::pair<std::string, std::string>;  // name space, name
   [[nodiscard]] Status check(const wire::CreateActor& spec) const;
   void refuse_creation(uint64_t from, const wire::CreateActor& spec, const Status& status);
-  void place(Actor& actor);
+  void watch(Actor& actor, uint64_t watcher);
+  void place(Actor& actor, int64_t delay_us = 0);
   void restart_or_bury(Actor& actor, const wire::WireStatus& cause);
   void bury(Actor& actor, wire::WireStatus cause);
   void end_worker(const Actor& actor, bool drain, const std::string& reason);
@@ -102,6 +111,7 @@ class HeadCore {
   std::map<Name, wire::ActorKey> names_;
   std::deque<wire::ActorKey> dead_;  // oldest first
   std::set<uint64_t> processes_;
+  std::map<uint64_t, std::set<wire::ActorKey>> watched_;        // by watcher: the actors that have it in `watchers`
   std::map<uint64_t, std::string> jobs_;                        // by driver
   std::map<wire::ActorKey, std::set<uint64_t>> early_watches_;  // a handle overtook its actor's creation
   size_t early_watch_count_ = 0;

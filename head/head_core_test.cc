@@ -129,6 +129,35 @@ TEST_F(HeadTest, ARestartTakesUpTheSavedStateOfThatIncarnationOnly) {
   expect_replay_is_equal();
 }
 
+TEST_F(HeadTest, AnActorThatDiesAtOnceAgainAndAgainWaitsLongerEachTime) {
+  const ActorKey actor = create(1, -1);
+  uint32_t incarnation = 1;
+  const auto delay_after = [&](int64_t lived_us) {
+    report(actor, incarnation, ActorEvent::kStarted);
+    feed(wire::HeadActorEvent{.actor = actor,
+                              .incarnation = incarnation++,
+                              .event = static_cast<uint8_t>(ActorEvent::kEnded),
+                              .cause = wire::to_wire(Status(Code::kDied, "killed")),
+                              .lived_us = lived_us});
+    return said<wire::PlaceActor>().at(0).delay_us;
+  };
+  EXPECT_EQ(delay_after(1'000), 0);
+  EXPECT_EQ(delay_after(1'000), 50'000);
+  EXPECT_EQ(delay_after(1'000), 100'000);
+  EXPECT_EQ(delay_after(9'999'999), 200'000);
+  for (int i = 0; i < 40; ++i) EXPECT_LE(delay_after(0), 5'000'000);
+  EXPECT_EQ(delay_after(0), 5'000'000);
+  EXPECT_EQ(delay_after(10'000'000), 0);  // it lived: the next is a first one again
+  EXPECT_EQ(delay_after(0), 50'000);
+}
+
+TEST_F(HeadTest, APlaceSaysWhetherAnotherWouldFollow) {
+  const ActorKey actor = create(1, 1);
+  EXPECT_TRUE(said<wire::PlaceActor>().at(0).may_restart);
+  report(actor, 1, ActorEvent::kEnded);
+  EXPECT_FALSE(said<wire::PlaceActor>().at(0).may_restart);
+}
+
 TEST_F(HeadTest, AWatchMayOvertakeTheCreation) {
   const ActorKey actor{kDriver, 1};
   ask(kOther, wire::WatchActor{actor});

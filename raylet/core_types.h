@@ -36,10 +36,10 @@ struct ClientJoined {
   wire::Hello hello;
 };
 
-using ClientMessage =
-    std::variant<wire::Goodbye, wire::RequestLease, wire::CancelLeaseRequest, wire::ReturnLease, wire::KillLease,
-                 wire::Blocked, wire::Relay, wire::CreateActor, wire::WatchActor, wire::KillActor, wire::FindActor,
-                 wire::ActorStarted, wire::SaveActorState, wire::LogLineage, wire::CleanupPath, wire::GetNodeState>;
+using ClientMessage = std::variant<wire::Goodbye, wire::RequestLease, wire::CancelLeaseRequest, wire::ReturnLease,
+                                   wire::KillLease, wire::Blocked, wire::Relay, wire::WatchProcess, wire::CreateActor,
+                                   wire::WatchActor, wire::KillActor, wire::FindActor, wire::ActorStarted,
+                                   wire::SaveActorState, wire::LogLineage, wire::CleanupPath, wire::GetNodeState>;
 
 struct FromClient {
   ProcessId from;
@@ -73,16 +73,34 @@ struct HeadSays {
   wire::FromHead message;
 };
 
+/// How much memory one worker has: what is its own, without what it shares with others (the object store's segments, the
+/// program's code).
+struct WorkerMemory {
+  WorkerToken token;
+  int64_t bytes = 0;
+  int64_t peak_bytes = 0;  ///< The most that was seen.
+};
+
+/// The memory that is watched. `workers` may be left empty while less than half of the limit is used.
+struct MemorySampled {
+  int64_t used_bytes = 0;
+  int64_t limit_bytes = 0;
+  std::string whose;  ///< For messages: "the node's workers", "this machine".
+  std::vector<WorkerMemory> workers;
+};
+
 /// Time passed: see RayletCore::next_deadline_us.
 struct Tick {};
 
-using Event = std::variant<ClientJoined, FromClient, ClientGone, WorkerSpawned, WorkerExited, SpawnFailed, HeadSays, Tick>;
+using Event = std::variant<ClientJoined, FromClient, ClientGone, WorkerSpawned, WorkerExited, SpawnFailed, HeadSays,
+                           MemorySampled, Tick>;
 
 // ---------------------------------------------------------------------------------------------------- effects
 
-using Outgoing = std::variant<wire::Welcome, wire::Refused, wire::Goodbye, wire::LeaseGranted, wire::LeaseRefused,
-                              wire::ReclaimLease, wire::LeaseBlocked, wire::DetachChannel, wire::ProcessDied, wire::Relay,
-                              wire::ActorFound, wire::ActorUpdate, wire::StartActor, wire::StopActor, wire::NodeState>;
+using Outgoing =
+    std::variant<wire::Welcome, wire::Refused, wire::Goodbye, wire::LeaseGranted, wire::LeaseRefused, wire::ReclaimLease,
+                 wire::LeaseBlocked, wire::DetachChannel, wire::ProcessDied, wire::Relay, wire::ActorFound,
+                 wire::ActorUpdate, wire::StartActor, wire::StopActor, wire::NodeState, wire::LogLines>;
 
 /// LeaseGranted and ActorUpdate with `new_channel` take along the descriptors of the Connect that came before them.
 struct Send {
@@ -108,6 +126,9 @@ struct Spawn {
   std::vector<std::string> arguments;  ///< Without the program's own name.
   std::string working_directory;
   std::map<std::string, std::string> env;  ///< Set over the raylet's own environment.
+  /// It may be a fork of a program that started earlier: its environment is everybody's, and it is not among the first, for
+  /// which that program would have to be started too.
+  bool may_fork = false;
 };
 
 /// Kill the worker and its process group. The answer is WorkerExited.

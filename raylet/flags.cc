@@ -51,15 +51,16 @@ Status apply(NodeOptions& options, std::string_view flag, std::string_view value
     options.capacity.devices.assign(static_cast<size_t>(count), {.memory_bytes = kLogicalDeviceBytes, .uuid = {}});
   } else if (flag == "--memory") {
     MANTA_ASSIGN_OR_RETURN(options.capacity.memory_bytes, parse_integer(flag, value));
+    options.memory_limit_bytes = options.capacity.memory_bytes;
   } else if (flag == "--store-bytes") {
     MANTA_ASSIGN_OR_RETURN(const int64_t bytes, parse_integer(flag, value));
     options.store_bytes = static_cast<uint64_t>(bytes);
-  } else if (flag == "--resources") {
   } else if (flag == "--spill-dir") {
     options.spill_dir = value;
   } else if (flag == "--spill-bytes") {
     MANTA_ASSIGN_OR_RETURN(const int64_t bytes, parse_integer(flag, value));
     options.spill_bytes = static_cast<uint64_t>(bytes);
+  } else if (flag == "--resources") {
     MANTA_ASSIGN_OR_RETURN(options.capacity.custom, parse_resources(value));
   } else {
     return Status(Code::kInvalid, "unknown flag " + std::string(flag));

@@ -22,7 +22,8 @@ struct Claim {
   uint64_t request = 0;  ///< The owner's number of the lease request; 0 for an actor.
   wire::SchedulingClass scheduling_class;
   std::optional<wire::StartActor> actor;
-  uint64_t sequence = 0;  ///< Order of arrival on this node.
+  bool may_restart = false;  ///< The actor.
+  uint64_t sequence = 0;     ///< Order of arrival on this node.
   int64_t since_us = 0;
 
   [[nodiscard]] const wire::Resources& demand() const { return scheduling_class.resources; }

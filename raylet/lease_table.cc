@@ -7,10 +7,37 @@ namespace manta::raylet {
 
 Lease& LeaseTable::add(Claim claim, Grant grant) {
   const LeaseId id{next_id_++};
+  if (claim.actor) actors_[{claim.actor->actor, claim.actor->incarnation}] = id;
+  unplaced_.insert(id);
   return leases_[id] = Lease{.id = id, .claim = std::move(claim), .grant = std::move(grant), .worker = {}};
 }
 
-void LeaseTable::remove(LeaseId id) { leases_.erase(id); }
+void LeaseTable::remove(LeaseId id) {
+  const auto it = leases_.find(id);
+  if (it == leases_.end()) return;
+  if (const auto& actor = it->second.claim.actor; actor) actors_.erase({actor->actor, actor->incarnation});
+  unplaced_.erase(id);
+  leases_.erase(it);
+}
+
+std::vector<Lease*> LeaseTable::unplaced(size_t most) {
+  std::vector<Lease*> waiting;
+  for (auto it = unplaced_.begin(); it != unplaced_.end() && waiting.size() < most;) {
+    Lease& lease = leases_.at(*it);
+    if (lease.is_active || lease.is_ended || lease.worker) {
+      it = unplaced_.erase(it);
+      continue;
+    }
+    waiting.push_back(&lease);
+    ++it;
+  }
+  return waiting;
+}
+
+void LeaseTable::unplace(Lease& lease) {
+  lease.worker = {};
+  unplaced_.insert(lease.id);
+}
 
 Lease* LeaseTable::find(LeaseId id) {
   const auto it = leases_.find(id);
@@ -18,10 +45,8 @@ Lease* LeaseTable::find(LeaseId id) {
 }
 
 Lease* LeaseTable::find_actor(const wire::ActorKey& actor, uint32_t incarnation) {
-  for (auto& [id, lease] : leases_)
-    if (lease.is_actor() && lease.claim.actor->actor == actor && lease.claim.actor->incarnation == incarnation)
-      return &lease;
-  return nullptr;
+  const auto it = actors_.find({actor, incarnation});
+  return it == actors_.end() ? nullptr : find(it->second);
 }
 
 Lease* LeaseTable::find_waiting(ProcessId owner, uint64_t request) {

@@ -12,6 +12,9 @@
 #include "raylet/worker_pool.h"
 
 #include <map>
+#include <set>
+#include <utility>
+#include <vector>
 
 namespace manta::raylet {
 
@@ -23,7 +26,8 @@ struct Lease {
   bool is_active = false;     ///< The worker serves it.
   bool is_reclaimed = false;  ///< ReclaimLease was sent.
   bool is_ended = false;      ///< Its owner is done; the resources wait for the dedicated worker's exit.
-  bool is_stopping = false;   ///< An actor told to stop: its exit with code 0 is no death.
+  int64_t active_since_us = 0;
+  bool is_stopping = false;  ///< An actor told to stop: its exit with code 0 is no death.
 
   [[nodiscard]] bool is_actor() const { return claim.actor.has_value(); }
   [[nodiscard]] bool needs_dedicated_worker() const { return !grant.devices.devices.empty(); }
@@ -34,6 +38,10 @@ class LeaseTable {
   Lease& add(Claim claim, Grant grant);
   /// Forgets the lease; its grant was released by the caller.
   void remove(LeaseId id);
+  /// The oldest that have no worker, at most so many. A lease that lost its worker before it was active comes back with
+  /// `unplace`.
+  [[nodiscard]] std::vector<Lease*> unplaced(size_t most);
+  void unplace(Lease& lease);
 
   [[nodiscard]] Lease* find(LeaseId id);
   [[nodiscard]] Lease* find_actor(const wire::ActorKey& actor, uint32_t incarnation);
@@ -57,6 +65,8 @@ class LeaseTable {
   [[nodiscard]] bool may_reclaim(const Lease& lease, const Claim& waiting) const;
 
   std::map<LeaseId, Lease> leases_;
+  std::set<LeaseId> unplaced_;  // and some that have a worker since; `unplaced` sorts them out
+  std::map<std::pair<wire::ActorKey, uint32_t>, LeaseId> actors_;
   uint64_t next_id_ = 1;
 };
 

@@ -24,6 +24,7 @@ Result<ClientMessage> decode_client_message(const wire::Frame& frame) {
     case wire::Type::kKillLease: return as<wire::KillLease>(frame);
     case wire::Type::kBlocked: return as<wire::Blocked>(frame);
     case wire::Type::kRelay: return as<wire::Relay>(frame);
+    case wire::Type::kWatchProcess: return as<wire::WatchProcess>(frame);
     case wire::Type::kCreateActor: return as<wire::CreateActor>(frame);
     case wire::Type::kWatchActor: return as<wire::WatchActor>(frame);
     case wire::Type::kKillActor: return as<wire::KillActor>(frame);

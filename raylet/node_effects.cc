@@ -112,12 +112,21 @@ void NodeServer::carry_out(Connect& effect) {
 }
 
 void NodeServer::carry_out(Spawn& effect) {
+  if (!effect.may_fork || is_ending_ || !forks_->order(effect)) spawn(effect);
+}
+
+void NodeServer::spawn(Spawn& effect) {
+  if (is_ending_) return;
   Result<WorkerProcess> started = start_worker(effect);
   if (!started.ok()) return step(SpawnFailed{effect.token, started.status()});
+  worker_started(effect, std::move(*started));
+}
+
+void NodeServer::worker_started(const Spawn& effect, WorkerProcess process) {
   const WorkerToken token = effect.token;
-  const int32_t pid = started->pid;
+  const int32_t pid = process.pid;
   RunningWorker& worker = workers_[token];
-  worker.process = std::move(*started);
+  worker.process = std::move(process);
   worker.log = LogFile(log_dir() + "/worker-" + std::to_string(pid) + ".out");
   worker.out = watch_output(std::move(worker.process.out), token, false, pid);
   worker.err = watch_output(std::move(worker.process.err), token, true, pid);
@@ -131,7 +140,12 @@ void NodeServer::carry_out(Spawn& effect) {
 }
 
 void NodeServer::carry_out(KillWorker& effect) {
-  if (const auto it = workers_.find(effect.token); it != workers_.end()) kill_group(it->second.process);
+  if (const auto it = workers_.find(effect.token); it != workers_.end()) return kill_group(it->second.process);
+  if (is_ending_ || !forks_->has_ordered(effect.token)) return;
+  // The server does not answer: nobody should wait for it any more.
+  forks_->cancel(effect.token);
+  step(WorkerExited{effect.token, {.by_signal = true, .code = SIGKILL}, {}});
+  forks_->give_up("it did not start a worker in time");
 }
 
 void NodeServer::carry_out(Disconnect& effect) {

@@ -44,6 +44,7 @@ void note(const wire::LeaseRefused& message) {
   MANTA_LOG(kWarn, "raylet", "lease refused", {"request", message.request}, {"why", text_of(message.status)});
 }
 void note(const wire::ReclaimLease& message) { MANTA_LOG(kDebug, "raylet", "lease asked back", {"lease", message.lease}); }
+void note(const wire::LogLines& message) { MANTA_LOG(kWarn, "raylet", message.lines.front()); }
 void note(const wire::Goodbye&) { MANTA_LOG(kDebug, "raylet", "idle worker asked to leave"); }
 void note(const wire::StartActor& message) {
   MANTA_LOG(kDebug, "raylet", "actor has a worker", {"actor", name_of(message.actor)}, {"class", message.class_name},

@@ -2,8 +2,8 @@
 #include "raylet/node_server.h"
 
 #include "common/check.h"
-#include "object_store/spill_place.h"
 #include "common/log.h"
+#include "object_store/spill_place.h"
 
 #include <signal.h>
 #include <sys/epoll.h>
@@ -42,7 +42,7 @@ void raise_descriptor_limit() {
 }  // namespace
 
 NodeServer::NodeServer(NodeOptions options, std::unique_ptr<wire::HeadLink> head, std::unique_ptr<EventLoop> loop)
-    : options_(std::move(options)), head_(std::move(head)), loop_(std::move(loop)) {}
+    : options_(std::move(options)), head_(std::move(head)), loop_(std::move(loop)), memory_(options_.memory_limit_bytes) {}
 
 NodeServer::~NodeServer() = default;
 
@@ -60,7 +60,12 @@ Status NodeServer::set_up() {
   core_ = std::make_unique<RayletCore>(CoreSettings{.node = NodeId{random_id()},
                                                     .capacity = options_.capacity,
                                                     .session_dir = options_.session_dir,
-                                                    .raylet_name = "mantad " + std::to_string(getpid())});
+                                                    .raylet_name = "mantad " + std::to_string(getpid()),
+                                                    .pid = getpid()});
+  forks_ = std::make_unique<ForkServer>(
+      *loop_, ForkServer::Handlers{.started = [this](const Spawn& order,
+                                                     WorkerProcess process) { worker_started(order, std::move(process)); },
+                                   .undone = [this](Spawn& order) { spawn(order); }});
   MANTA_RETURN_IF_ERROR(watch_signals());
   if (head_->wake_fd() >= 0) {
     MANTA_ASSIGN_OR_RETURN([[maybe_unused]] EventLoop::Id id,
@@ -74,7 +79,6 @@ Status NodeServer::set_up() {
   return watch_driver(driver);
 }
 
-// SIGTERM ends the node in order. SIGINT is the terminal's Ctrl-C, which is for the driver to decide about.
 Status NodeServer::start_store() {
   MANTA_ASSIGN_OR_RETURN(const object_store::SpillPlace place,
                          object_store::find_spill_place(options_.session_dir, options_.spill_dir, options_.spill_bytes));
@@ -86,6 +90,7 @@ Status NodeServer::start_store() {
   return {};
 }
 
+// SIGTERM ends the node in order. SIGINT is the terminal's Ctrl-C, which is for the driver to decide about.
 Status NodeServer::watch_signals() {
   signal(SIGINT, SIG_IGN);
   signal(SIGHUP, SIG_IGN);
@@ -153,6 +158,7 @@ int NodeServer::wait_ms() const {
   int64_t deadline_us = core_->next_deadline_us().value_or(kNever);
   if (const std::optional<Time> due = store_->next_deadline())
     deadline_us = std::min(deadline_us, std::chrono::ceil<std::chrono::microseconds>(due->time_since_epoch()).count());
+  if (core_->wants_memory_samples()) deadline_us = std::min(deadline_us, next_memory_us_);
   if (deadline_us == kNever) return -1;
   return static_cast<int>(std::clamp<int64_t>((deadline_us - now_us() + 999) / 1000, 0, 60'000));
 }
@@ -160,7 +166,15 @@ int NodeServer::wait_ms() const {
 void NodeServer::run_due() {
   if (const auto deadline_us = core_->next_deadline_us(); deadline_us && *deadline_us <= now_us()) step(Tick{});
   if (const auto due = store_->next_deadline(); due && *due <= Clock::real().now()) store_->tick();
+  if (core_->wants_memory_samples() && next_memory_us_ <= now_us()) sample_memory();
   drop_overflowing();
+}
+
+void NodeServer::sample_memory() {
+  MemoryWatch::Workers pids;
+  for (const auto& [token, worker] : workers_) pids[token] = worker.process.pid;
+  next_memory_us_ = now_us() + MemoryWatch::interval_us(pids.size());
+  if (std::optional<MemorySampled> sample = memory_.sample(pids)) step(std::move(*sample));
 }
 
 void NodeServer::run() {
@@ -174,12 +188,15 @@ void NodeServer::run() {
 void NodeServer::end() {
   MANTA_LOG(kInfo, "raylet", "node ends", {"workers", workers_.size()});
   const int64_t deadline_us = now_us() + kEndUs;
+  is_ending_ = true;
+  forks_.reset();
   for (auto& [token, worker] : workers_) kill_group(worker.process);
   while (!workers_.empty() && now_us() < deadline_us) loop_->run_once(10);
   if (Client* driver = find_client(driver_); driver != nullptr && ending_->by_goodbye)
     if (Status status = driver->connection->drain(std::chrono::milliseconds(200)); !status.ok()) driver->connection->close();
   clients_.clear();
   head_.reset();  // before its files go: its writer may be making one just now
+  store_.reset();
   log::stop();
   std::error_code ignored;
   std::filesystem::remove_all(options_.session_dir, ignored);

@@ -14,8 +14,10 @@
 #include "common/fd.h"
 #include "object_store/store_server.h"
 #include "raylet/event_loop.h"
+#include "raylet/fork_server.h"
 #include "raylet/log_file.h"
 #include "raylet/log_stream.h"
+#include "raylet/memory_watch.h"
 #include "raylet/raylet_core.h"
 #include "raylet/worker_process.h"
 #include "wire/connection.h"
@@ -37,6 +39,7 @@ struct NodeOptions {
   uint64_t store_bytes = 0;
   std::string spill_dir;                ///< Where a folder for spilled objects is made; empty: the session's folder.
   std::optional<uint64_t> spill_bytes;  ///< 0: nothing is spilled; none: what the disk has free, less a tenth.
+  int64_t memory_limit_bytes = 0;       ///< Of all workers together; 0: until the machine is full.
 };
 
 class NodeServer {
@@ -82,8 +85,8 @@ class NodeServer {
 
   NodeServer(NodeOptions options, std::unique_ptr<wire::HeadLink> head, std::unique_ptr<EventLoop> loop);
   Status set_up();
-  Status watch_signals();
   Status start_store();
+  Status watch_signals();
   Status watch_driver(ClientKey client);
   Status listen_for_visitors();
   void on_visitor();
@@ -92,6 +95,7 @@ class NodeServer {
     return options_.log_dir.empty() ? options_.session_dir : options_.log_dir;
   }
   void run_due();
+  void sample_memory();
   [[nodiscard]] int wait_ms() const;
 
   // Clients.
@@ -129,6 +133,8 @@ class NodeServer {
   [[nodiscard]] std::vector<int> channel_descriptors(ChannelId channel, ProcessId worker);
 
   // Workers.
+  void spawn(Spawn& effect);
+  void worker_started(const Spawn& effect, WorkerProcess process);
   void on_worker_ended(WorkerToken token);
   std::unique_ptr<Output> watch_output(Fd pipe, WorkerToken token, bool is_error_stream, int32_t pid);
   void on_output(WorkerToken token, bool is_error_stream);
@@ -144,6 +150,8 @@ class NodeServer {
   std::unique_ptr<RayletCore> core_;
   std::unique_ptr<object_store::StoreServer> store_;
   OomWatch oom_;
+  MemoryWatch memory_;
+  int64_t next_memory_us_ = 0;
 
   std::unordered_map<ClientKey, Client> clients_;
   std::unordered_map<ProcessId, ClientKey> by_process_;
@@ -153,12 +161,14 @@ class NodeServer {
   Fd driver_pidfd_;
 
   std::unordered_map<WorkerToken, RunningWorker> workers_;
+  std::unique_ptr<ForkServer> forks_;
   std::unordered_map<ChannelId, Fd> new_channels_;  // from Connect to the Send that takes it along
   Fd signals_;
   Fd listener_;
   std::vector<ProcessId> overflowing_;  // clients that do not read what the store sends them
   std::deque<Event> events_;            // that came up while effects were carried out; at most a few per effect
   bool is_stepping_ = false;
+  bool is_ending_ = false;
   int log_batches_behind_ = 0;  // sent while the driver's outbox was not empty
   std::optional<EndNode> ending_;
 };

@@ -6,6 +6,7 @@
 
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -287,6 +288,68 @@ TEST(NodeServer, ADeviceGoesIntoTheEnvironmentOfAFreshWorker) {
   node.send(wire::ReturnLease{granted.lease});
   EXPECT_EQ(node.expect<wire::ProcessDied>().process, granted.worker);
   EXPECT_EQ(node.state().available.gpus, 2 * wire::kWhole);
+}
+
+TEST(NodeServer, TheMemoryMonitorEndsAWorkerThatTakesTooMuch) {
+  TestNode node({"--cpus", "1", "--memory", std::to_string(256 << 20)});
+  node.join();
+  const auto granted = node.lease(1);
+  node.tell(granted.worker, "eat 300");
+  const auto died = node.expect<wire::ProcessDied>();
+  EXPECT_EQ(died.process, granted.worker);
+  EXPECT_THAT(wire::from_wire(died.cause).message(), HasSubstr("killed by the memory monitor: peak 0."));
+  EXPECT_THAT(wire::from_wire(died.cause).message(), HasSubstr("the node's workers used"));
+  EXPECT_TRUE(becomes_true([&] { return node.state().available.cpus == wire::kWhole; }));
+}
+
+/// A memory cgroup that this process is in while it lives; children stay in it.
+class MemoryGroup {
+ public:
+  explicit MemoryGroup(const std::string& limit_bytes) {
+    for (const char* root : {"/sys/fs/cgroup/memory", "/sys/fs/cgroup"}) {
+      const bool is_v1 = std::string(root).ends_with("memory");
+      const std::string folder = std::string(root) + "/manta-test-" + std::to_string(getpid());
+      if (!std::filesystem::exists(std::string(root) + (is_v1 ? "/memory.limit_in_bytes" : "/cgroup.controllers"))) continue;
+      if (mkdir(folder.c_str(), 0755) != 0) continue;
+      folder_ = folder;
+      home_ = root;
+      works_ = write_to(folder + (is_v1 ? "/memory.limit_in_bytes" : "/memory.max"), limit_bytes) &&
+               write_to(folder + "/cgroup.procs", "0");
+      return;
+    }
+  }
+  ~MemoryGroup() {
+    if (folder_.empty()) return;
+    write_to(home_ + "/cgroup.procs", "0");
+    for (int i = 0; i < 500 && rmdir(folder_.c_str()) != 0; ++i) usleep(10'000);
+  }
+  [[nodiscard]] bool works() const { return works_; }
+
+ private:
+  static bool write_to(const std::string& path, const std::string& text) {
+    std::ofstream file(path);
+    file << text << std::flush;
+    return file.good();
+  }
+  std::string folder_;
+  std::string home_;
+  bool works_ = false;
+};
+
+TEST(NodeServer, AWorkerThatTheKernelEndsForMemoryIsToldSo) {
+  auto group = std::make_unique<MemoryGroup>(std::to_string(200 << 20));
+  if (!group->works()) GTEST_SKIP() << "this user may not make a memory cgroup";
+  {
+    TestNode node({"--cpus", "1"});
+    node.join();
+    const auto granted = node.lease(1);
+    node.tell(granted.worker, "eat 400");
+    const auto died = node.expect<wire::ProcessDied>();
+    EXPECT_EQ(died.process, granted.worker);
+    // Whoever is faster: the monitor sees the cgroup fill up too.
+    EXPECT_THAT(wire::from_wire(died.cause).message(),
+                ::testing::AnyOf("killed by the kernel: out of memory", HasSubstr("killed by the memory monitor")));
+  }
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ void RayletCore::send(ProcessId to, Outgoing message) {
 }
 
 int RayletCore::cpu_count() const { return static_cast<int>(std::max<int64_t>(1, resources_.capacity().cpus / kWhole)); }
-int RayletCore::max_starting() const { return std::max(4, 2 * cpu_count()); }
+int RayletCore::max_starting() const { return std::max(8, 2 * cpu_count()); }
 
 // ---------------------------------------------------------------------------------------------------- clients
 
@@ -72,8 +72,7 @@ void RayletCore::join_worker(ProcessId process, wire::Hello& hello) {
   admit(process, hello);
   workers_.set_process(*worker, process);
   workers_.note_start(worker->env);
-  worker->state = WorkerState::kIdle;
-  worker->since_us = now_us_;
+  workers_.enter(*worker, WorkerState::kIdle, now_us_);
   if (Lease* lease = leases_.find(worker->dedicated_to)) activate(*lease, *worker);
   schedule();
 }
@@ -86,8 +85,7 @@ void RayletCore::on(ClientGone& event) {
   if (worker == nullptr) return forget_client(event.process, Status(Code::kDied, "the connection was closed"));
   if (!event.reason.ok()) return kill(*worker, event.reason.message());
   // It is ending by itself: its exit will say how. The deadline is for one that closed its socket and lives on.
-  worker->state = WorkerState::kEnding;
-  worker->since_us = now_us_;
+  workers_.enter(*worker, WorkerState::kEnding, now_us_);
 }
 
 void RayletCore::break_with(ProcessId process, const std::string& why) {
@@ -109,13 +107,19 @@ void RayletCore::forget_client(ProcessId process, const Status& cause) {
   const auto it = clients_.find(process);
   if (it == clients_.end()) return;
   const wire::ProcessDied died{.process = process.value, .pid = it->second.pid, .cause = wire::to_wire(cause)};
-  const bool was_observer = it->second.role == wire::Role::kObserver;
+  const Client gone = std::move(it->second);
   clients_.erase(it);
-  if (was_observer) return;
+  if (gone.role == wire::Role::kObserver) return;
   emit(TellHead{wire::HeadClientGone{.process = process.value, .cause = died.cause}});
   drop_leases_of(process);
-  forget_channels(process);
-  for (const auto& [other, client] : clients_) send(other, died);
+  forget_channels(process, gone);
+  // Not everyone: with a thousand workers, a thousand ends would be a million messages.
+  std::set<ProcessId> concerned = gone.peers;
+  concerned.insert(gone.watchers.begin(), gone.watchers.end());
+  concerned.insert(driver_);
+  for (const ProcessId other : concerned) send(other, died);
+  for (const ProcessId other : gone.is_watching)
+    if (const auto watched = clients_.find(other); watched != clients_.end()) watched->second.watchers.erase(process);
   schedule();
 }
 
@@ -126,8 +130,7 @@ void RayletCore::on_message(ProcessId from, wire::Goodbye& message) {
   // It cannot leave: others still need what it owns. Unless it was dedicated, it stays and can work.
   if (worker->dedicated_to) return kill(*worker, "its lease ended");
   worker->was_asked_to_leave = false;
-  worker->state = WorkerState::kIdle;
-  worker->since_us = now_us_ + kStayUs;
+  workers_.enter(*worker, WorkerState::kIdle, now_us_ + kStayUs);
   schedule();
 }
 
@@ -143,6 +146,18 @@ void RayletCore::on(FromClient& event) {
 void RayletCore::on_message(ProcessId from, wire::Relay& message) {
   message.from = from.value;
   send(ProcessId{message.to}, std::move(message));
+}
+
+void RayletCore::on_message(ProcessId from, wire::WatchProcess& message) {
+  const ProcessId process{message.process};
+  if (process == driver_ || process == from) return;  // the node ends with it
+  const auto watched = clients_.find(process);
+  if (watched == clients_.end()) {
+    const Status status(Code::kDied, "it ended before");
+    return send(from, wire::ProcessDied{.process = process.value, .pid = 0, .cause = wire::to_wire(status)});
+  }
+  watched->second.watchers.insert(from);
+  clients_.at(from).is_watching.insert(process);
 }
 
 void RayletCore::on_message(ProcessId from, wire::CleanupPath& message) {
@@ -171,16 +186,21 @@ RayletCore::Connected RayletCore::connect(ProcessId caller, const Worker& worker
   ChannelId& channel = channels_[{caller, worker.process}];
   if (channel) return {channel, false};
   channel = ChannelId{next_channel_++};
+  clients_.at(caller).peers.insert(worker.process);
+  clients_.at(worker.process).peers.insert(caller);
   emit(Connect{channel, caller, worker.process, devices});
   return {channel, true};
 }
 
-void RayletCore::forget_channels(ProcessId process) {
-  std::erase_if(channels_, [&](const auto& entry) {
-    const auto& [caller, worker] = entry.first;
-    if (caller == process && worker != process) send(worker, wire::DetachChannel{entry.second.value});
-    return caller == process || worker == process;
-  });
+void RayletCore::forget_channels(ProcessId process, const Client& gone) {
+  for (const ProcessId other : gone.peers) {
+    if (const auto as_caller = channels_.find({process, other}); as_caller != channels_.end()) {
+      send(other, wire::DetachChannel{as_caller->second.value});
+      channels_.erase(as_caller);
+    }
+    channels_.erase({other, process});
+    if (const auto peer = clients_.find(other); peer != clients_.end()) peer->second.peers.erase(process);
+  }
 }
 
 // ---------------------------------------------------------------------------------------------------- looking
@@ -196,7 +216,9 @@ wire::NodeState RayletCore::state() const {
   return now;
 }
 
-bool RayletCore::is_at_rest() const { return leases_.size() == 0 && queue_.size() == 0 && resources_.is_whole(); }
+bool RayletCore::is_at_rest() const {
+  return leases_.size() == 0 && queue_.size() == 0 && later_.empty() && resources_.is_whole();
+}
 
 void RayletCore::check_invariants() const {
   wire::Resources held;
@@ -218,6 +240,7 @@ void RayletCore::check_invariants() const {
   std::erase_if(capacity.custom, [](const auto& entry) { return entry.second == 0; });
   MANTA_CHECK(total == capacity, describe(total), describe(capacity));
   for (const auto& [token, worker] : workers_.all()) {
+    MANTA_CHECK(workers_.in(worker.state).contains(token), "a worker is kept by its state", token.value);
     MANTA_CHECK(worker.state != WorkerState::kBusy || worker.lease, "a busy worker has a lease", token.value);
     MANTA_CHECK(worker.state != WorkerState::kIdle || !worker.lease, "an idle worker has no lease", token.value);
     if (!worker.lease) continue;
@@ -225,9 +248,12 @@ void RayletCore::check_invariants() const {
     MANTA_CHECK(lease != leases_.all().end() && lease->second.worker == token, "worker and lease name each other",
                 token.value);
   }
-  for (const auto& [ends, channel] : channels_)
+  for (const auto& [ends, channel] : channels_) {
     MANTA_CHECK(clients_.contains(ends.first) && clients_.contains(ends.second), "both ends of a channel live",
                 channel.value);
+    MANTA_CHECK(clients_.at(ends.first).peers.contains(ends.second) && clients_.at(ends.second).peers.contains(ends.first),
+                "the ends of a channel are peers", channel.value);
+  }
 }
 
 }  // namespace manta::raylet

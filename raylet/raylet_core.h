@@ -1,7 +1,8 @@
 // The raylet's decisions: who gets resources and a worker, when workers start and end, what the death of each process means.
 //
 // `step` takes one event and the time and returns what to do, in order. No I/O, no threads, no clock: node_server drives it
-// with the real ones, tests with invented ones. Cost of a step: O(workers + leases + waiting classes).
+// with the real ones, tests with invented ones. Cost of a step: O(log workers + workers that start, idle or end); while
+// requests wait also O(leases + waiting classes).
 //
 // Invariants (check_invariants, and asserted as state changes):
 //   1. Leases never exceed capacity, but for CPUs that a worker took back after waiting; everything is free at rest.
@@ -28,6 +29,7 @@ struct CoreSettings {
   NodeCapacity capacity;
   std::string session_dir;
   std::string raylet_name;
+  int32_t pid = 0;  ///< mantad's, for what it says on the driver's terminal.
 };
 
 class RayletCore {
@@ -37,7 +39,9 @@ class RayletCore {
   static constexpr int64_t kIdleReleaseUs = 1'000'000;
   static constexpr int64_t kStayUs = 10'000'000;  ///< A worker that would not leave is asked again after this.
   static constexpr int64_t kStarvingUs = 1'000'000;
+  static constexpr int64_t kWaitReportUs = 30'000'000;  ///< Between two words about requests that wait behind actors.
   static constexpr int kMaxPrestart = 8;
+  static constexpr size_t kMaxPlacedAtOnce = 256;  ///< Leases that one step tries to find workers for.
   static constexpr size_t kMaxCleanupPaths = 10'000;
 
   explicit RayletCore(CoreSettings settings);
@@ -46,6 +50,8 @@ class RayletCore {
 
   /// When a Tick is due; nothing when no time matters now.
   [[nodiscard]] std::optional<int64_t> next_deadline_us() const;
+  /// Whether MemorySampled is worth its cost: somebody works.
+  [[nodiscard]] bool wants_memory_samples() const { return workers_.count(WorkerState::kBusy) > 0; }
 
   [[nodiscard]] wire::NodeState state() const;
   [[nodiscard]] bool is_at_rest() const;  ///< No lease, nobody waits, every resource is free.
@@ -57,6 +63,9 @@ class RayletCore {
     int32_t pid = 0;
     wire::Hello hello;  // kept for the driver: how to start workers
     std::set<std::string> cleanup_paths;
+    std::set<ProcessId> peers;     // a channel joins them, in one direction or both
+    std::set<ProcessId> watchers;  // who asked to hear of its end
+    std::set<ProcessId> is_watching;
   };
 
   // Events.
@@ -67,6 +76,7 @@ class RayletCore {
   void on(WorkerExited& event);
   void on(SpawnFailed& event);
   void on(HeadSays& event);
+  void on(MemorySampled& event);
   void on(Tick& event);
 
   // Messages of clients.
@@ -77,6 +87,7 @@ class RayletCore {
   void on_message(ProcessId from, wire::KillLease& message);
   void on_message(ProcessId from, wire::Blocked& message);
   void on_message(ProcessId from, wire::Relay& message);
+  void on_message(ProcessId from, wire::WatchProcess& message);
   void on_message(ProcessId from, wire::CreateActor& message);
   void on_message(ProcessId from, wire::WatchActor& message);
   void on_message(ProcessId from, wire::KillActor& message);
@@ -114,6 +125,8 @@ class RayletCore {
   Lease* active_lease_of(ProcessId owner, uint64_t lease_id);
   [[nodiscard]] std::string infeasible(const wire::Resources& demand) const;
   [[nodiscard]] bool fits_without_leases(const wire::Resources& demand) const;
+  void report_waiting();
+  [[nodiscard]] std::string held_by_actors() const;
 
   // Workers.
   void prestart();
@@ -122,11 +135,14 @@ class RayletCore {
   void ask_to_leave(Worker& worker);
   void start_failed(const Environment& env, LeaseId dedicated_to, const std::string& reason);
   void release_idle_workers();
+  [[nodiscard]] static std::string how_it_ended(const Worker& worker, const ExitCause& cause);
+  [[nodiscard]] Worker* choose_victim(const MemorySampled& sample, int64_t& its_peak_bytes);
   [[nodiscard]] std::map<std::string, std::string> worker_environment(const Worker& worker, const Lease* dedicated_to) const;
   [[nodiscard]] int max_starting() const;
   [[nodiscard]] int cpu_count() const;
 
   // Actors.
+  void place_due_actors();
   Lease* hosted_actor(ProcessId worker, const wire::ActorKey& actor, uint32_t incarnation);
   void tell_head(const Lease& lease, wire::ActorEvent event, const Status& cause);
   void report_end(const Lease& lease, const Worker& worker, const WorkerExited& event);
@@ -137,7 +153,7 @@ class RayletCore {
     bool is_new = false;
   };
   Connected connect(ProcessId caller, const Worker& worker, const std::vector<int32_t>& devices);
-  void forget_channels(ProcessId process);
+  void forget_channels(ProcessId process, const Client& gone);
 
   void emit(Effect effect) { effects_.push_back(std::move(effect)); }
   void send(ProcessId to, Outgoing message);
@@ -150,8 +166,12 @@ class RayletCore {
   LeaseTable leases_;
   LeaseQueue queue_;
   std::map<std::pair<ProcessId, ProcessId>, ChannelId> channels_;  // (caller, worker)
+  std::multimap<int64_t, wire::PlaceActor> later_;                 // by when: restarts that are to wait
+  int64_t wait_check_us_ = 0;                                      // when to look at what waits; 0 when nothing does
+  int64_t last_wait_report_us_ = -kWaitReportUs;
   uint64_t next_channel_ = 1;
   uint64_t next_sequence_ = 1;
+  bool is_prestarted_ = false;
   bool is_ending_ = false;
 
   // Valid during one step.

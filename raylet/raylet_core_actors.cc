@@ -50,13 +50,14 @@ void RayletCore::tell_head(const Lease& lease, wire::ActorEvent event, const Sta
                                      .event = static_cast<uint8_t>(event),
                                      .worker = worker != nullptr ? worker->process.value : 0,
                                      .worker_pid = worker != nullptr ? worker->pid : 0,
-                                     .cause = wire::to_wire(cause)}});
+                                     .cause = wire::to_wire(cause),
+                                     .lived_us = lease.is_active ? now_us_ - lease.active_since_us : 0}});
 }
 
 void RayletCore::report_end(const Lease& lease, const Worker& worker, const WorkerExited& event) {
   const bool left = lease.is_stopping && !event.cause.by_signal && event.cause.code == 0;
-  const std::string how = worker.kill_reason.empty() ? describe(event.cause) : "killed by Manta: " + worker.kill_reason;
-  tell_head(lease, left ? wire::ActorEvent::kLeft : wire::ActorEvent::kEnded, Status(Code::kDied, how));
+  tell_head(lease, left ? wire::ActorEvent::kLeft : wire::ActorEvent::kEnded,
+            Status(Code::kDied, how_it_ended(worker, event.cause)));
 }
 
 void RayletCore::on(HeadSays& event) {
@@ -64,10 +65,22 @@ void RayletCore::on(HeadSays& event) {
   std::visit([this](auto& message) { on_head(message); }, event.message);
 }
 
+void RayletCore::place_due_actors() {
+  while (!later_.empty() && later_.begin()->first <= now_us_) {
+    auto due = later_.extract(later_.begin());
+    on_head(due.mapped());
+  }
+}
+
 void RayletCore::on_head(wire::PlaceActor& message) {
+  if (const int64_t delay_us = std::exchange(message.delay_us, 0); delay_us > 0) {
+    later_.emplace(now_us_ + delay_us, std::move(message));
+    return;
+  }
   Claim claim{.owner = ProcessId{message.owner},
               .scheduling_class = std::move(message.scheduling_class),
               .actor = std::move(message.start),
+              .may_restart = message.may_restart,
               .sequence = next_sequence_++,
               .since_us = now_us_};
   const wire::Resources demand = claim.demand();
@@ -88,6 +101,10 @@ void RayletCore::on_head(wire::PlaceActor& message) {
 }
 
 void RayletCore::on_head(wire::EndActor& message) {
+  const size_t delayed = std::erase_if(later_, [&](const auto& entry) {
+    return entry.second.start.actor == message.actor && entry.second.start.incarnation == message.incarnation;
+  });
+  if (delayed > 0) return;
   if (queue_.cancel_actor(message.actor, message.incarnation)) return schedule();
   Lease* lease = leases_.find_actor(message.actor, message.incarnation);
   if (lease == nullptr || lease->is_ended) return;

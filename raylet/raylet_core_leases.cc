@@ -82,6 +82,38 @@ void RayletCore::schedule() {
   }
   assign_workers();
   send_reclaims();
+  if (queue_.size() == 0) {
+    wait_check_us_ = 0;
+  } else if (wait_check_us_ == 0) {
+    wait_check_us_ = now_us_ + kStarvingUs;
+  }
+}
+
+// Leases come back when they are asked for; what actors hold comes back when they end. Who waits for that should know.
+void RayletCore::report_waiting() {
+  if (wait_check_us_ == 0 || now_us_ < wait_check_us_) return;
+  wait_check_us_ = now_us_ + kStarvingUs;
+  if (now_us_ - last_wait_report_us_ < kWaitReportUs) return;
+  for (const Claim* front : queue_.fronts([this](ProcessId owner) { return leases_.held_by(owner); })) {
+    if (front->actor || now_us_ - front->since_us < kStarvingUs || fits_without_leases(front->demand())) continue;
+    last_wait_report_us_ = now_us_;
+    const std::string text = "tasks wait behind actors: each " + resources_.explain(front->demand()) + "; " +
+                             held_by_actors() + ", until they end";
+    return send(driver_, wire::LogLines{.pid = settings_.pid, .is_error_stream = true, .label = "mantad", .lines = {text}});
+  }
+}
+
+std::string RayletCore::held_by_actors() const {
+  wire::Resources held;
+  std::map<std::string, int> classes;
+  for (const auto& [id, lease] : leases_.all()) {
+    if (!lease.is_actor() || lease.is_ended) continue;
+    add(held, lease.grant.amounts);
+    ++classes[lease.claim.actor->class_name];
+  }
+  std::string names;
+  for (const auto& [name, count] : classes) names += (names.empty() ? "" : ", ") + std::to_string(count) + " of " + name;
+  return "actors hold " + describe(held) + " (" + names + ")";
 }
 
 bool RayletCore::fits_without_leases(const wire::Resources& demand) const {
@@ -111,11 +143,10 @@ bool RayletCore::grant_one() {
 }
 
 void RayletCore::assign_workers() {
+  // Nothing to give them, and as many workers as may start at a time do.
+  if (workers_.count(WorkerState::kIdle) == 0 && workers_.count(WorkerState::kStarting) >= max_starting()) return;
   std::map<Environment, int> needed;
-  std::vector<Lease*> waiting;
-  for (auto& [id, lease] : leases_.all())
-    if (!lease.is_active && !lease.is_ended && !lease.worker) waiting.push_back(&lease);
-  for (Lease* lease : waiting) {
+  for (Lease* lease : leases_.unplaced(kMaxPlacedAtOnce)) {
     const Environment& env = lease->claim.scheduling_class.env;
     if (lease->needs_dedicated_worker()) {
       if (workers_.count(WorkerState::kStarting) < max_starting()) spawn(env, lease);
@@ -139,11 +170,11 @@ void RayletCore::assign_workers() {
 
 void RayletCore::activate(Lease& lease, Worker& worker) {
   MANTA_CHECK(worker.state == WorkerState::kIdle && !lease.is_active, worker.token.value, lease.id.value);
-  worker.state = WorkerState::kBusy;
+  workers_.enter(worker, WorkerState::kBusy, now_us_);
   worker.lease = lease.id;
-  worker.since_us = now_us_;
   lease.worker = worker.token;
   lease.is_active = true;
+  lease.active_since_us = now_us_;
   if (lease.is_actor()) {
     wire::StartActor start = *lease.claim.actor;
     start.devices = lease.grant.devices.devices;
@@ -183,8 +214,7 @@ void RayletCore::end_lease(Lease& lease) {
   if (worker != nullptr) {
     worker->lease = {};
     worker->is_blocked = false;
-    if (worker->state == WorkerState::kBusy) worker->state = WorkerState::kIdle;
-    worker->since_us = now_us_;
+    workers_.enter(*worker, worker->state == WorkerState::kBusy ? WorkerState::kIdle : worker->state, now_us_);
   }
   release(lease);
   schedule();

@@ -266,5 +266,193 @@ TEST(RayletCore, TooManyRequestsAreRefused) {
   EXPECT_EQ(world.core.state().waiting_leases, LeaseQueue::kMaxWaitingOfOwner);
 }
 
+wire::PlaceActor place(uint64_t sequence, double cpus, uint32_t incarnation = 1) {
+  wire::PlaceActor place;
+  place.owner = kDriver.value;
+  place.start.actor = {kDriver.value, sequence};
+  place.start.incarnation = incarnation;
+  place.start.class_name = "Class";
+  place.scheduling_class.resources.cpus = static_cast<int64_t>(cpus * wire::kWhole);
+  return place;
+}
+
+TEST(RayletCore, ADelayedRestartWaitsItsTime) {
+  FakeWorld world(1);
+  world.start_all();
+  wire::PlaceActor later = place(1, 1, 2);
+  later.delay_us = 50'000;
+  world.feed(HeadSays{later});
+  EXPECT_THAT(world.sent<wire::StartActor>(world.process_of.begin()->second), IsEmpty());
+  EXPECT_FALSE(world.core.is_at_rest());
+  EXPECT_EQ(world.core.next_deadline_us(), world.now_us + 50'000);
+  world.now_us += 49'999;
+  world.feed(Tick{});
+  EXPECT_THAT(world.sent<wire::StartActor>(world.process_of.begin()->second), IsEmpty());
+  world.now_us += 1;
+  world.feed(Tick{});
+  EXPECT_THAT(world.sent<wire::StartActor>(world.process_of.begin()->second), SizeIs(1));
+}
+
+TEST(RayletCore, ADelayedRestartCanBeCancelled) {
+  FakeWorld world(1);
+  world.start_all();
+  wire::PlaceActor later = place(1, 1, 2);
+  later.delay_us = 50'000;
+  world.feed(HeadSays{later});
+  world.feed(HeadSays{wire::EndActor{.actor = later.start.actor, .incarnation = 2, .reason = "enough"}});
+  EXPECT_TRUE(world.core.is_at_rest());
+  EXPECT_EQ(world.core.next_deadline_us(), std::nullopt);
+}
+
+TEST(RayletCore, TellsHowLongAnActorLived) {
+  FakeWorld world(1);
+  world.start_all();
+  world.feed(HeadSays{place(1, 1)});
+  world.now_us += 7'000;
+  world.exit(world.process_of.begin()->first);
+  const auto* ended = std::get_if<wire::HeadActorEvent>(&world.told_head.at(world.told_head.size() - 2));
+  ASSERT_NE(ended, nullptr);
+  EXPECT_EQ(ended->event, static_cast<uint8_t>(wire::ActorEvent::kEnded));
+  EXPECT_EQ(ended->lived_us, 7'000);
+}
+
+TEST(RayletCore, TellsOfTasksThatWaitBehindActors) {
+  FakeWorld world(2);
+  world.start_all();
+  world.feed(HeadSays{place(1, 1)});
+  world.feed(HeadSays{place(2, 1)});
+  world.request(kDriver, 1, 1);
+  EXPECT_THAT(world.sent<wire::LogLines>(kDriver), IsEmpty());
+  for (int i = 0; i < 10; ++i) {
+    world.now_us = *world.core.next_deadline_us();
+    world.feed(Tick{});
+  }
+  const auto told = world.sent<wire::LogLines>(kDriver);
+  ASSERT_THAT(told, SizeIs(1));  // not every second
+  EXPECT_THAT(told[0].lines.at(0), HasSubstr("needs 1 CPUs, 0 of 2 are free; actors hold 2 CPUs (2 of Class)"));
+  world.feed(HeadSays{wire::EndActor{.actor = {kDriver.value, 1}, .incarnation = 1, .reason = "over"}});
+  world.bury_killed();
+  world.start_all();
+  EXPECT_TRUE(world.grant_of(kDriver, 1));
+}
+
+TEST(RayletCore, TasksThatWaitForTasksSayNothing) {
+  FakeWorld world(1);
+  world.start_all();
+  world.request(kDriver, 1, 1);
+  world.request(kDriver, 2, 1);
+  for (int i = 0; i < 5; ++i) {
+    world.now_us += 1'000'000;
+    world.feed(Tick{});
+  }
+  EXPECT_THAT(world.sent<wire::LogLines>(kDriver), IsEmpty());
+}
+
+TEST(RayletCore, AnEndIsToldToThoseWhomItConcerns) {
+  FakeWorld world(4);
+  world.start_all();
+  world.request(kDriver, 1, 1);
+  const ProcessId leased{world.grant_of(kDriver, 1)->worker};
+  std::vector<ProcessId> others;
+  for (const auto& [token, process] : world.process_of)
+    if (process != leased) others.push_back(process);
+  world.say(others[0], wire::WatchProcess{leased.value});
+  world.say(others[1], wire::WatchProcess{others[0].value});
+  world.exit(leased);
+  EXPECT_THAT(world.sent<wire::ProcessDied>(kDriver), SizeIs(1));
+  EXPECT_THAT(world.sent<wire::ProcessDied>(others[0]), SizeIs(1));
+  EXPECT_THAT(world.sent<wire::ProcessDied>(others[1]), IsEmpty());
+  world.say(others[2], wire::WatchProcess{leased.value});  // too late
+  ASSERT_THAT(world.sent<wire::ProcessDied>(others[2]), SizeIs(1));
+  EXPECT_EQ(world.sent<wire::ProcessDied>(others[2])[0].process, leased.value);
+}
+
+TEST(RayletCore, ABurstOfDemandStartsSeveralWorkersAtOnce) {
+  FakeWorld world(2);
+  world.start_all();
+  const size_t before = world.spawns.size();
+  EXPECT_FALSE(world.spawns[0].may_fork) << "a short program does without a fork server";
+  for (uint64_t i = 1; i <= 20; ++i) world.feed(HeadSays{place(i, 0)});
+  EXPECT_THAT(world.starting, SizeIs(8));
+  world.start_all();
+  EXPECT_EQ(world.spawns.size() - before, 18u);
+  for (size_t i = before; i < world.spawns.size(); ++i) EXPECT_TRUE(world.spawns[i].may_fork);
+}
+
+// ---------------------------------------------------------------------------------------------------- memory
+
+constexpr int64_t kMib = int64_t{1} << 20;
+
+/// Two owners with two tasks each, and an actor.
+class MemoryTest : public ::testing::Test {
+ protected:
+  MemoryTest() : world(8) {
+    world.start_all();
+    world.request(kDriver, 1, 1);
+    other = ProcessId{world.grant_of(kDriver, 1)->worker};
+    for (const auto& [owner, number] : {std::pair{kDriver, 2}, {other, 1}, {other, 2}}) {
+      world.now_us += 10;
+      world.request(owner, static_cast<uint64_t>(number), 1);
+    }
+    wire::PlaceActor actor = place(9, 1);
+    actor.may_restart = true;
+    world.feed(HeadSays{actor});
+    for (const auto& [process, token] : world.token_of)
+      if (!world.sent<wire::StartActor>(process).empty()) of_actor = token;
+  }
+  WorkerToken worker_of(ProcessId owner, uint64_t number) {
+    return world.token_of.at(ProcessId{world.grant_of(owner, number)->worker});
+  }
+  void sample(int64_t used_mib, std::vector<WorkerMemory> workers) {
+    world.feed(MemorySampled{used_mib * kMib, 1024 * kMib, "the node's workers", std::move(workers)});
+  }
+
+  FakeWorld world;
+  ProcessId other;
+  WorkerToken of_actor;
+};
+
+TEST_F(MemoryTest, NothingEndsWhileThereIsRoom) {
+  sample(970, {{worker_of(kDriver, 1), 970 * kMib, 0}});
+  EXPECT_THAT(world.killed, IsEmpty());
+}
+
+TEST_F(MemoryTest, TheNewestTaskOfTheOwnerWithMostEndsFirst) {
+  const std::vector<WorkerMemory> workers = {{worker_of(kDriver, 1), 100 * kMib, 0},
+                                             {worker_of(kDriver, 2), 200 * kMib, 0},
+                                             {worker_of(other, 1), 300 * kMib, 0},
+                                             {worker_of(other, 2), 50 * kMib, 60 * kMib},
+                                             {of_actor, 374 * kMib, 0}};
+  sample(1024, workers);
+  ASSERT_THAT(world.killed, ::testing::ElementsAre(worker_of(other, 2)));
+  sample(1024, workers);
+  EXPECT_THAT(world.killed, SizeIs(1)) << "one at a time";
+  world.bury_killed();
+  const auto died = world.sent<wire::ProcessDied>(other);
+  ASSERT_FALSE(died.empty());
+  EXPECT_EQ(wire::from_wire(died.back().cause).message(),
+            "killed by the memory monitor: peak 0.06 GiB, the node's workers used 1.00 GiB of 1.00 GiB (100%)");
+  sample(1024, workers);
+  EXPECT_THAT(world.killed, ::testing::ElementsAre(worker_of(other, 1)));
+}
+
+TEST_F(MemoryTest, WhatHasLittleIsSpared) {
+  sample(1000, {{worker_of(kDriver, 1), 990 * kMib, 0}, {worker_of(kDriver, 2), 1 * kMib, 0}});
+  EXPECT_THAT(world.killed, ::testing::ElementsAre(worker_of(kDriver, 1)));
+}
+
+TEST_F(MemoryTest, AnActorEndsOnlyWhenNoTaskIsLeft) {
+  sample(1000, {{of_actor, 900 * kMib, 0}, {worker_of(kDriver, 1), 50 * kMib, 0}});
+  EXPECT_THAT(world.killed, ::testing::ElementsAre(worker_of(kDriver, 1)));
+  world.bury_killed();
+  sample(1000, {{of_actor, 900 * kMib, 0}});
+  EXPECT_THAT(world.killed, ::testing::ElementsAre(of_actor));
+}
+
+TEST_F(MemoryTest, AMachineFullOfOthersProcessesIsNotOurs) {
+  sample(1020, {{worker_of(kDriver, 1), 2 * kMib, 0}});
+  EXPECT_THAT(world.killed, IsEmpty());
+}
+
 }  // namespace
 }  // namespace manta::raylet

@@ -21,6 +21,7 @@ std::string comma_separated(const std::vector<std::string>& parts) {
 
 void RayletCore::prestart() {
   for (int i = 0; i < std::min(cpu_count(), kMaxPrestart); ++i) spawn({}, nullptr);
+  is_prestarted_ = true;
 }
 
 Worker* RayletCore::spawn(const Environment& env, Lease* dedicated_to) {
@@ -34,7 +35,8 @@ Worker* RayletCore::spawn(const Environment& env, Lease* dedicated_to) {
              .program = driver.hello.program,
              .arguments = driver.hello.arguments,
              .working_directory = driver.hello.working_directory,
-             .env = worker_environment(worker, dedicated_to)});
+             .env = worker_environment(worker, dedicated_to),
+             .may_fork = is_prestarted_ && env.empty() && dedicated_to == nullptr});
   return &worker;
 }
 
@@ -74,7 +76,7 @@ void RayletCore::on(SpawnFailed& event) {
 
 void RayletCore::start_failed(const Environment& env, LeaseId dedicated_to, const std::string& reason) {
   if (Lease* lease = leases_.find(dedicated_to)) {
-    lease->worker = {};
+    leases_.unplace(*lease);
     if (lease->is_ended) return release(*lease);
   }
   if (!workers_.note_start_failure(env)) return;
@@ -95,16 +97,14 @@ void RayletCore::start_failed(const Environment& env, LeaseId dedicated_to, cons
 void RayletCore::kill(Worker& worker, const std::string& reason) {
   if (!worker.kill_reason.empty()) return;
   worker.kill_reason = reason;
-  worker.state = WorkerState::kEnding;
-  worker.since_us = now_us_;
+  workers_.enter(worker, WorkerState::kEnding, now_us_);
   emit(KillWorker{worker.token, reason});
 }
 
 void RayletCore::ask_to_leave(Worker& worker) {
   if (worker.state == WorkerState::kEnding) return;
-  worker.state = WorkerState::kEnding;
+  workers_.enter(worker, WorkerState::kEnding, now_us_);
   worker.was_asked_to_leave = true;
-  worker.since_us = now_us_;
   send(worker.process, wire::Goodbye{});
 }
 
@@ -113,7 +113,7 @@ void RayletCore::on(WorkerExited& event) {
   if (found == nullptr) return;
   const Worker worker = *found;
   workers_.remove(event.token);
-  const std::string how = worker.kill_reason.empty() ? describe(event.cause) : "killed by Manta: " + worker.kill_reason;
+  const std::string how = how_it_ended(worker, event.cause);
   if (!worker.process) {
     if (is_ending_) return;
     if (Lease* lease = leases_.find(worker.dedicated_to); lease != nullptr && lease->is_ended) {
@@ -131,21 +131,35 @@ void RayletCore::on(WorkerExited& event) {
   forget_client(worker.process, Status(Code::kDied, how));
 }
 
+std::string RayletCore::how_it_ended(const Worker& worker, const ExitCause& cause) {
+  if (worker.is_killed_for_memory) return "killed by the memory monitor: " + worker.kill_reason;
+  return worker.kill_reason.empty() ? describe(cause) : "killed by Manta: " + worker.kill_reason;
+}
+
 void RayletCore::on(Tick&) {
-  for (auto& [token, worker] : workers_.all()) {
-    if (worker.state == WorkerState::kStarting && now_us_ - worker.since_us >= kStartTimeoutUs)
-      kill(worker, "it did not introduce itself in time after its start");
-    if (worker.state == WorkerState::kEnding && now_us_ - worker.since_us >= kEndTimeoutUs)
+  const auto silent = workers_.in(WorkerState::kStarting);  // copies: a kill moves the worker
+  for (const WorkerToken token : silent) {
+    Worker& worker = *workers_.find(token);
+    if (now_us_ - worker.since_us >= kStartTimeoutUs) kill(worker, "it did not introduce itself in time after its start");
+  }
+  const auto ending = workers_.in(WorkerState::kEnding);
+  for (const WorkerToken token : ending) {
+    Worker& worker = *workers_.find(token);
+    if (now_us_ - worker.since_us >= kEndTimeoutUs)
       kill(worker, worker.was_asked_to_leave ? "it did not leave when asked" : "it closed its connection and did not exit");
   }
   release_idle_workers();
+  place_due_actors();
+  report_waiting();
 }
 
 void RayletCore::release_idle_workers() {
   int surplus = workers_.count(WorkerState::kIdle) - cpu_count();
-  for (auto& [token, worker] : workers_.all()) {
+  const auto idle = workers_.in(WorkerState::kIdle);
+  for (const WorkerToken token : idle) {
     if (surplus <= 0) return;
-    if (worker.state != WorkerState::kIdle || now_us_ - worker.since_us < kIdleReleaseUs) continue;
+    Worker& worker = *workers_.find(token);
+    if (now_us_ - worker.since_us < kIdleReleaseUs) continue;
     ask_to_leave(worker);
     --surplus;
   }
@@ -153,15 +167,16 @@ void RayletCore::release_idle_workers() {
 
 std::optional<int64_t> RayletCore::next_deadline_us() const {
   std::optional<int64_t> next;
-  const bool has_surplus = workers_.count(WorkerState::kIdle) > cpu_count();
-  for (const auto& [token, worker] : workers_.all()) {
-    if (!worker.kill_reason.empty()) continue;
-    std::optional<int64_t> due;
-    if (worker.state == WorkerState::kStarting) due = worker.since_us + kStartTimeoutUs;
-    if (worker.state == WorkerState::kEnding) due = worker.since_us + kEndTimeoutUs;
-    if (worker.state == WorkerState::kIdle && has_surplus) due = worker.since_us + kIdleReleaseUs;
-    if (due && (!next || *due < *next)) next = due;
-  }
+  const auto due = [&next](int64_t when_us) {
+    if (!next || when_us < *next) next = when_us;
+  };
+  for (const WorkerToken token : workers_.in(WorkerState::kStarting)) due(workers_.at(token).since_us + kStartTimeoutUs);
+  for (const WorkerToken token : workers_.in(WorkerState::kEnding))
+    if (const Worker& worker = workers_.at(token); worker.kill_reason.empty()) due(worker.since_us + kEndTimeoutUs);
+  if (workers_.count(WorkerState::kIdle) > cpu_count())
+    for (const WorkerToken token : workers_.in(WorkerState::kIdle)) due(workers_.at(token).since_us + kIdleReleaseUs);
+  if (!later_.empty()) due(later_.begin()->first);
+  if (wait_check_us_ != 0) due(wait_check_us_);
   return next;
 }
 

@@ -6,20 +6,30 @@ namespace manta::raylet {
 
 Worker& WorkerPool::add(const Environment& env, LeaseId dedicated_to, int64_t now_us) {
   const WorkerToken token{next_token_++};
-  return workers_[token] = Worker{.token = token,
-                                  .process = {},
-                                  .env = env,
-                                  .dedicated_to = dedicated_to,
-                                  .lease = {},
-                                  .since_us = now_us,
-                                  .kill_reason = {}};
+  Worker& worker = workers_[token] = Worker{.token = token,
+                                            .process = {},
+                                            .env = env,
+                                            .dedicated_to = dedicated_to,
+                                            .lease = {},
+                                            .since_us = now_us,
+                                            .kill_reason = {}};
+  by_state_[static_cast<size_t>(worker.state)].insert(token);
+  return worker;
 }
 
 void WorkerPool::remove(WorkerToken token) {
   const auto it = workers_.find(token);
   if (it == workers_.end()) return;
+  by_state_[static_cast<size_t>(it->second.state)].erase(token);
   by_process_.erase(it->second.process);
   workers_.erase(it);
+}
+
+void WorkerPool::enter(Worker& worker, WorkerState state, int64_t since_us) {
+  by_state_[static_cast<size_t>(worker.state)].erase(worker.token);
+  by_state_[static_cast<size_t>(state)].insert(worker.token);
+  worker.state = state;
+  worker.since_us = since_us;
 }
 
 Worker* WorkerPool::find(WorkerToken token) {
@@ -41,8 +51,9 @@ Worker* WorkerPool::pick_idle(const Environment& env, ProcessId owner,
                               const std::function<bool(const Worker&)>& is_preferred) {
   Worker* best = nullptr;
   bool best_is_preferred = false;
-  for (auto& [token, worker] : workers_) {
-    if (worker.state != WorkerState::kIdle || worker.dedicated_to || worker.process == owner || worker.env != env) continue;
+  for (const WorkerToken token : in(WorkerState::kIdle)) {
+    Worker& worker = workers_.at(token);
+    if (worker.dedicated_to || worker.process == owner || worker.env != env) continue;
     const bool preferred = is_preferred(worker);
     if (best != nullptr && std::pair(preferred, worker.since_us) <= std::pair(best_is_preferred, best->since_us)) continue;
     best = &worker;
@@ -52,14 +63,10 @@ Worker* WorkerPool::pick_idle(const Environment& env, ProcessId owner,
 }
 
 int WorkerPool::starting(const Environment& env) const {
-  return static_cast<int>(std::ranges::count_if(workers_, [&](const auto& entry) {
-    const Worker& worker = entry.second;
-    return worker.state == WorkerState::kStarting && !worker.dedicated_to && worker.env == env;
+  return static_cast<int>(std::ranges::count_if(in(WorkerState::kStarting), [&](WorkerToken token) {
+    const Worker& worker = workers_.at(token);
+    return !worker.dedicated_to && worker.env == env;
   }));
-}
-
-int WorkerPool::count(WorkerState state) const {
-  return static_cast<int>(std::ranges::count_if(workers_, [&](const auto& entry) { return entry.second.state == state; }));
 }
 
 bool WorkerPool::note_start_failure(const Environment& env) {

@@ -17,6 +17,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 
 namespace manta::raylet {
@@ -35,6 +36,7 @@ struct Worker {
   LeaseId lease;         ///< While busy.
   bool is_blocked = false;
   bool was_asked_to_leave = false;
+  bool is_killed_for_memory = false;
   int64_t since_us = 0;     ///< Since when it is in this state.
   std::string kill_reason;  ///< Why the raylet kills it; empty if it does not.
 };
@@ -51,6 +53,9 @@ class WorkerPool {
   [[nodiscard]] Worker* find(ProcessId process);
   void set_process(Worker& worker, ProcessId process);
 
+  /// Moves it to another state: the only way, since the pool keeps them by state. Cost: O(log workers).
+  void enter(Worker& worker, WorkerState state, int64_t since_us);
+
   /// The idle worker for this environment, never `owner` itself (it would call itself): one that `is_preferred` if any is
   /// idle, else the one that was busy last (warmest).
   [[nodiscard]] Worker* pick_idle(const Environment& env, ProcessId owner,
@@ -58,7 +63,10 @@ class WorkerPool {
 
   /// Starting workers that any lease of this environment may take.
   [[nodiscard]] int starting(const Environment& env) const;
-  [[nodiscard]] int count(WorkerState state) const;
+  [[nodiscard]] int count(WorkerState state) const { return static_cast<int>(in(state).size()); }
+  /// Those in this state, oldest first.
+  [[nodiscard]] const std::set<WorkerToken>& in(WorkerState state) const { return by_state_[static_cast<size_t>(state)]; }
+  [[nodiscard]] const Worker& at(WorkerToken token) const { return workers_.at(token); }
   [[nodiscard]] size_t size() const { return workers_.size(); }
   [[nodiscard]] std::map<WorkerToken, Worker>& all() { return workers_; }
   [[nodiscard]] const std::map<WorkerToken, Worker>& all() const { return workers_; }
@@ -70,6 +78,7 @@ class WorkerPool {
  private:
   std::map<WorkerToken, Worker> workers_;
   std::map<ProcessId, WorkerToken> by_process_;
+  std::set<WorkerToken> by_state_[4];
   std::map<Environment, int> failures_;
   uint64_t next_token_ = 1;
 };

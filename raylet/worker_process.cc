@@ -59,11 +59,11 @@ class SpawnPlan {
   SpawnPlan(const SpawnPlan&) = delete;
   SpawnPlan& operator=(const SpawnPlan&) = delete;
 
-  void set_up(const Spawn& spawn, const Fd& socket, const Fd& out, const Fd& err) {
+  void set_up(const Spawn& spawn, const WorkerEnds& ends) {
     posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_adddup2(&actions, out.get(), 1);
-    posix_spawn_file_actions_adddup2(&actions, err.get(), 2);
-    posix_spawn_file_actions_adddup2(&actions, socket.get(), kWorkerFd);
+    set_output(1, ends.out);
+    set_output(2, ends.err);
+    posix_spawn_file_actions_adddup2(&actions, ends.socket.get(), kWorkerFd);
     if (!spawn.working_directory.empty()) posix_spawn_file_actions_addchdir_np(&actions, spawn.working_directory.c_str());
     sigset_t none;
     sigset_t all;
@@ -73,6 +73,14 @@ class SpawnPlan {
     posix_spawnattr_setsigdefault(&attributes, &all);
     posix_spawnattr_setpgroup(&attributes, 0);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  }
+
+  void set_output(int number, const Fd& pipe) {
+    if (pipe) {
+      posix_spawn_file_actions_adddup2(&actions, pipe.get(), number);
+    } else {
+      posix_spawn_file_actions_addopen(&actions, number, "/dev/null", O_WRONLY, 0);
+    }
   }
 
   posix_spawn_file_actions_t actions{};
@@ -98,15 +106,41 @@ std::vector<char*> pointers(std::vector<std::string>& texts) {
 
 }  // namespace
 
+void prefer_for_oom(int32_t pid) {
+  const std::string path = "/proc/" + std::to_string(pid) + "/oom_score_adj";
+  const Fd file(open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  [[maybe_unused]] const ssize_t written = write(file.get(), "500", 3);
+}
+
 Fd open_pidfd(int32_t pid) { return Fd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))); }
 
-Result<WorkerProcess> start_worker(const Spawn& spawn) {
+Result<std::pair<WorkerProcess, WorkerEnds>> make_ends() {
   MANTA_ASSIGN_OR_RETURN(auto sockets, wire::Connection::make_pair());
-  MANTA_ASSIGN_OR_RETURN(const Fd child_socket, moved_up(sockets.second));
+  MANTA_ASSIGN_OR_RETURN(Fd child_socket, moved_up(sockets.second));
   MANTA_ASSIGN_OR_RETURN(Pipe out, make_pipe());
   MANTA_ASSIGN_OR_RETURN(Pipe err, make_pipe());
+  return std::pair(
+      WorkerProcess{
+          .pid = 0, .pidfd = {}, .socket = std::move(sockets.first), .out = std::move(out.read), .err = std::move(err.read)},
+      WorkerEnds{std::move(child_socket), std::move(out.write), std::move(err.write)});
+}
+
+Status adopt(WorkerProcess& process, int32_t pid) {
+  process.pid = pid;
+  process.pidfd = open_pidfd(pid);
+  if (process.pidfd) return {};
+  const int open_error = errno;
+  if (::kill(-pid, SIGKILL) != 0) ::kill(pid, SIGKILL);
+  waitpid(pid, nullptr, 0);
+  process.pid = 0;
+  return os_error("pidfd_open", open_error);
+}
+
+namespace {
+
+Status launch(const Spawn& spawn, WorkerProcess& process, const WorkerEnds& ends) {
   SpawnPlan plan;
-  plan.set_up(spawn, child_socket, out.write, err.write);
+  plan.set_up(spawn, ends);
   std::vector<std::string> argument_texts{spawn.program};
   argument_texts.insert(argument_texts.end(), spawn.arguments.begin(), spawn.arguments.end());
   std::vector<std::string> environment_texts = merged_environment(spawn.env);
@@ -114,17 +148,25 @@ Result<WorkerProcess> start_worker(const Spawn& spawn) {
   const int error = posix_spawn(&pid, spawn.program.c_str(), &plan.actions, &plan.attributes,
                                 pointers(argument_texts).data(), pointers(environment_texts).data());
   if (error != 0) return os_error("starting " + spawn.program, error);
-  WorkerProcess process{.pid = pid,
-                        .pidfd = open_pidfd(pid),
-                        .socket = std::move(sockets.first),
-                        .out = std::move(out.read),
-                        .err = std::move(err.read)};
-  if (!process.pidfd) {
-    const int open_error = errno;
-    ::kill(-pid, SIGKILL);
-    waitpid(pid, nullptr, 0);
-    return os_error("pidfd_open", open_error);
-  }
+  prefer_for_oom(pid);
+  return adopt(process, pid);
+}
+
+}  // namespace
+
+Result<WorkerProcess> start_worker(const Spawn& spawn) {
+  MANTA_ASSIGN_OR_RETURN(auto both, make_ends());
+  MANTA_RETURN_IF_ERROR(launch(spawn, both.first, both.second));
+  return std::move(both.first);
+}
+
+Result<WorkerProcess> start_silent(const Spawn& spawn) {
+  MANTA_ASSIGN_OR_RETURN(auto sockets, wire::Connection::make_pair());
+  WorkerProcess process;
+  process.socket = std::move(sockets.first);
+  WorkerEnds ends;
+  MANTA_ASSIGN_OR_RETURN(ends.socket, moved_up(sockets.second));
+  MANTA_RETURN_IF_ERROR(launch(spawn, process, ends));
   return process;
 }
 

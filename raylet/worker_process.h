@@ -9,6 +9,8 @@
 
 #include <manta/status.h>
 
+#include <utility>
+
 namespace manta::raylet {
 
 struct WorkerProcess {
@@ -23,8 +25,27 @@ struct WorkerProcess {
 /// of pidfd_open cannot be used from C++ in Debian 12.
 [[nodiscard]] Fd open_pidfd(int32_t pid);
 
+/// When the kernel runs out of memory, it is to end this process rather than the driver or mantad. The children of a worker
+/// inherit it.
+void prefer_for_oom(int32_t pid);
+
+/// What a worker gets: descriptors kWorkerFd, 1 and 2.
+struct WorkerEnds {
+  Fd socket;
+  Fd out;
+  Fd err;
+};
+/// Both ends of a worker's socket and pipes; there is no process yet.
+Result<std::pair<WorkerProcess, WorkerEnds>> make_ends();
+
+/// Makes `pid`, a child of this process, the one behind the ends. When that fails the child is killed and reaped.
+Status adopt(WorkerProcess& process, int32_t pid);
+
 /// kIo with the operating system's reason when the program cannot be run. Costs about half a millisecond.
 Result<WorkerProcess> start_worker(const Spawn& spawn);
+
+/// The same, with a socket and no output: the program that makes workers by forking (see fork_server.h).
+Result<WorkerProcess> start_silent(const Spawn& spawn);
 
 /// Kills the whole process group. No error when it has ended already.
 void kill_group(const WorkerProcess& process);

@@ -38,14 +38,15 @@ struct Bell::Page {
 
 Result<Bell> Bell::create() {
   MANTA_ASSIGN_OR_RETURN(Fd fd, create_shared_memory("manta-bell", kPageBytes));
-  return open(fd);
+  MANTA_ASSIGN_OR_RETURN(Bell bell, open(fd));
+  bell.fd_ = std::move(fd);
+  return bell;
 }
 
 Result<Bell> Bell::open(const Fd& fd) {
   static_assert(sizeof(Page) <= kPageBytes);
   MANTA_RETURN_IF_ERROR(check_sealed(fd, kPageBytes).with_context("opening a bell"));
-  Bell bell;
-  MANTA_ASSIGN_OR_RETURN(bell.fd_, duplicate(fd));
+  Bell bell;  // without a descriptor: a process may have thousands of peers
   MANTA_ASSIGN_OR_RETURN(bell.mapping_, Mapping::map(fd, kPageBytes, Mapping::Access::kReadWrite));
   bell.page_ = reinterpret_cast<Page*>(bell.mapping_.data());
   return bell;

@@ -199,6 +199,7 @@ class Bell {
   /// Owner: found work after all.
   void cancel_sleep(Line line);
 
+  /// Of a bell of one's own; none of a peer's.
   [[nodiscard]] const Fd& fd() const { return fd_; }
 
  private:

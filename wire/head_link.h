@@ -56,7 +56,8 @@ struct HeadActorEvent {
   uint64_t worker = 0;
   int32_t worker_pid = 0;
   WireStatus cause;
-  MSGPACK_DEFINE(actor, incarnation, event, worker, worker_pid, cause)
+  int64_t lived_us = 0;  ///< With kEnded: since it had its worker.
+  MSGPACK_DEFINE(actor, incarnation, event, worker, worker_pid, cause, lived_us)
 };
 
 using ToHead = std::variant<HeadClientJoined, HeadClientGone, HeadRequest, HeadActorEvent>;
@@ -67,8 +68,10 @@ using ToHead = std::variant<HeadClientJoined, HeadClientGone, HeadRequest, HeadA
 struct PlaceActor {
   uint64_t owner = 0;
   SchedulingClass scheduling_class;
-  StartActor start;  ///< Without the devices, which the raylet fills in.
-  MSGPACK_DEFINE(owner, scheduling_class, start)
+  StartActor start;          ///< Without the devices, which the raylet fills in.
+  int64_t delay_us = 0;      ///< Not before this has passed: it died too soon the last times.
+  bool may_restart = false;  ///< Should its process die, there would be another.
+  MSGPACK_DEFINE(owner, scheduling_class, start, delay_us, may_restart)
 };
 
 /// This incarnation must end: with `drain`, after the calls that its rings hold.

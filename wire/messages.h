@@ -37,6 +37,7 @@ enum class Type : uint16_t {
   kBlocked,
   kProcessDied,
   kRelay,
+  kWatchProcess,
   kCreateActor = 30,
   kWatchActor,
   kKillActor,
@@ -67,6 +68,9 @@ enum class Type : uint16_t {
   kCleanupPath,
   kGetNodeState,
   kNodeState,
+  kForkServerReady = 80,
+  kForkWorker,
+  kWorkerForked,
 };
 
 enum class Role : uint8_t { kDriver = 0, kWorker = 1, kObserver = 2 };
@@ -234,13 +238,21 @@ struct Blocked {  ///< worker -> raylet: the running task waits for others (true
   MSGPACK_DEFINE(blocked)
 };
 
-/// raylet -> every client of the node: a process ended. `cause` says by what, never a guess.
+/// raylet -> the driver, who has a channel to it, who watches it: a process ended. `cause` says by what, never a guess.
 struct ProcessDied {
   static constexpr Type kType = Type::kProcessDied;
   uint64_t process = 0;
   int32_t pid = 0;
   WireStatus cause;
   MSGPACK_DEFINE(process, pid, cause)
+};
+
+/// client -> raylet: tell me when this process ends; at once, if it has ended already. A client watches those whose objects
+/// it borrows and those who borrow its own.
+struct WatchProcess {
+  static constexpr Type kType = Type::kWatchProcess;
+  uint64_t process = 0;
+  MSGPACK_DEFINE(process)
 };
 
 /// client -> raylet -> client, unchanged but for `from`, which the raylet sets. The payload is theirs (see actors/peer.h).
@@ -251,6 +263,27 @@ struct Relay {
   uint64_t to = 0;
   std::string payload;
   MSGPACK_DEFINE(from, to, payload)
+};
+
+/// fork server -> raylet, first: it is there, or why it cannot fork safely (after which it ends). See actors/fork_server.h.
+struct ForkServerReady {
+  static constexpr Type kType = Type::kForkServerReady;
+  WireStatus status;
+  MSGPACK_DEFINE(status)
+};
+
+struct ForkWorker {  ///< raylet -> fork server. Descriptors: the worker's socket, its standard output, its standard error.
+  static constexpr Type kType = Type::kForkWorker;
+  uint64_t spawn_token = 0;
+  MSGPACK_DEFINE(spawn_token)
+};
+
+struct WorkerForked {  ///< fork server -> raylet. The new process is the raylet's own child.
+  static constexpr Type kType = Type::kWorkerForked;
+  uint64_t spawn_token = 0;
+  int32_t pid = 0;
+  WireStatus status;
+  MSGPACK_DEFINE(spawn_token, pid, status)
 };
 
 // ---------------------------------------------------------------------------------------------------- actors

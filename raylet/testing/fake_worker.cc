@@ -1,5 +1,6 @@
 // A worker for the raylet's tests: speaks the control protocol and runs no tasks. What it does is told by its first
-// argument, then by Relay messages from the test ("exit 3", "print text", "block", "unblock", "flood 1000", "hang up").
+// argument, then by Relay messages from the test ("exit 3", "print text", "block", "unblock", "flood 1000", "hang up", "eat
+// MEBIBYTES").
 #include "object_store/hazard_page.h"
 #include "wire/channel.h"
 #include "wire/connection.h"
@@ -50,6 +51,11 @@ void obey(wire::Connection& connection, const wire::Relay& order) {
     const char* value = std::getenv(text.c_str() + 4);
     must(connection.send(wire::Relay{.to = order.from, .payload = value == nullptr ? "(none)" : value}));
   }
+  if (text.starts_with("eat ")) {
+    const size_t bytes = static_cast<size_t>(std::atoi(text.c_str() + 4)) << 20;
+    std::memset(std::malloc(bytes), 1, bytes);  // never freed
+    must(connection.send(wire::Relay{.from = 1, .to = order.from, .payload = "eaten"}));
+  }
   if (text == "echo") must(connection.send(wire::Relay{.from = 1, .to = order.from, .payload = "echoed"}));
 }
 
@@ -97,6 +103,7 @@ void start_actor(wire::Connection& connection, const wire::StartActor& start) {
 
 int main(int argc, char** argv) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (std::getenv("MANTA_WORKER_FD") == nullptr) return 4;  // asked to be a fork server, which it is not
   const std::string mode = argc > 1 ? argv[1] : "serve";
   if (mode == "broken") {
     std::fprintf(stderr, "cannot find my libraries\n");

@@ -1,9 +1,10 @@
-// What a node does for its processes, on a real one: logs.
+// What a node does for its processes, on a real one: logs, workers that start by forking, the memory monitor.
 #include "tests/runtime/program.h"
 
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <set>
 #include <sstream>
 
 namespace program {
@@ -62,6 +63,62 @@ TEST(Logs, KeepWhatWorkersPrint) {
   EXPECT_TRUE(comes_into("worker-", "printed for the file", ".out"));
 }
 
+struct Family {
+  std::vector<int> ids() const { return {::getpid(), ::getppid(), ::getpgrp()}; }
+  void die() { ::raise(SIGKILL); }
+  std::string environment(const std::string& name) { return program::environment(name); }
+};
+
+TEST(Workers, BeyondTheFirstStartByForking) {
+  constexpr int kMany = 100;
+  std::vector<manta::Actor<Family>> actors;
+  for (int i = 0; i < kMany; ++i) actors.push_back(manta::spawn<Family>.with({.cpus = 0.0})());
+  std::vector<manta::Ref<std::vector<int>>> answers;
+  for (const auto& actor : actors) answers.push_back(actor.call<&Family::ids>());
+  std::set<int> pids, parents;
+  for (const auto& answer : answers) {
+    const std::vector<int> ids = answer.get();
+    pids.insert(ids[0]);
+    parents.insert(ids[1]);
+    EXPECT_EQ(ids[0], ids[2]) << "each leads a process group of its own";
+  }
+  EXPECT_EQ(pids.size(), size_t{kMany});
+  EXPECT_EQ(parents.size(), 1u) << "all are children of mantad, which waits for them";
+  EXPECT_TRUE(comes_into("mantad-", "raylet: fork server started"));
+  EXPECT_EQ(logs("mantad-").find("no fork server"), std::string::npos);
+  // What a forked worker ends by is told as exactly as for any other.
+  const manta::Status died = actors[kMany - 1].call<&Family::die>().result();
+  EXPECT_EQ(died.code(), manta::Code::kDied);
+  EXPECT_NE(died.message().find("killed by signal 9 (SIGKILL)"), std::string::npos) << died.message();
+  // The marks by which a worker knows itself are gone, as in a spawned one.
+  EXPECT_EQ(actors[kMany - 2].call<&Family::environment>("MANTA_FORK_SERVER_FD").get(), "");
+  EXPECT_EQ(actors[kMany - 2].call<&Family::environment>("MANTA_WORKER_FD").get(), "");
+}
+
+TEST(Workers, OfAnEnvironmentOfTheirOwnAreStartedWithIt) {
+  const auto actor = manta::spawn<Family>.with({.cpus = 0.0, .env = {{"FLAVOUR", "salt"}}})();
+  EXPECT_EQ(actor.call<&Family::environment>("FLAVOUR").get(), "salt");
+}
+
+/// Takes a little more all the time.
+int take_memory(int mebibytes) {
+  std::vector<std::string> taken;
+  for (int i = 0; i < mebibytes; i += 20) {
+    taken.emplace_back(20 << 20, 'x');
+    std::this_thread::sleep_for(5ms);
+  }
+  std::this_thread::sleep_for(60s);
+  return static_cast<int>(taken.size());
+}
+
+TEST(Memory, ATaskThatTakesTooMuchIsNamedInItsError) {
+  const manta::Status status = manta::remote<&take_memory>.with({.retries = 0})(600).result().status();
+  EXPECT_EQ(status.code(), manta::Code::kDied);
+  EXPECT_NE(status.message().find("take_memory"), std::string::npos) << status.message();
+  EXPECT_NE(status.message().find("killed by the memory monitor: peak"), std::string::npos) << status.message();
+  EXPECT_EQ(manta::remote<&twice<int>>(2).get(), 4) << "the node goes on";
+}
+
 }  // namespace
 }  // namespace program
 
@@ -74,6 +131,7 @@ int main(int argc, char** argv) {
     if (::mkdtemp(folder.data()) == nullptr) return 1;
     ::setenv("MANTA_LOG_DIR", folder.c_str(), 1);
     ::setenv("MANTA_LOG_LEVEL", "debug", 1);
+    ::setenv("MANTA_MEMORY_BYTES", std::to_string(400 << 20).c_str(), 1);
   }
   const int code = manta::run(argc, argv, [] { return RUN_ALL_TESTS(); });
   if (!folder.empty()) std::filesystem::remove_all(folder);
