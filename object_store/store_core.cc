@@ -120,7 +120,7 @@ void StoreCore::on(const event::Request& event) {
       std::count_if(waiting_.begin(), waiting_.end(), [&](const Waiting& w) { return w.request.process == event.process; });
   if (static_cast<size_t>(mine) >= kMaxWaitingPerClient)
     return refuse(event, Code::kFull, "too many of this process's requests wait for store memory");
-  if (waiting_.empty()) relieve_at_.reset();
+  if (!is_short()) relieve_at_.reset();
   waiting_.push_back({event, now_ + std::chrono::milliseconds(event.message.timeout_ms)});
   serve();
   if (event.message.timeout_ms == 0 && !waiting_.empty() && waiting_.back().request.process == event.process &&
@@ -128,9 +128,13 @@ void StoreCore::on(const event::Request& event) {
     waiting_.pop_back();
     effects_.emplace_back(effect::Refuse{event.process, event.message.request, full(event.message.size_bytes, 0)});
   }
-  if (waiting_.empty()) return;
-  request_scan();  // for what may be evicted
-  if (!trim_at_ || *trim_at_ > now_ + kTrimWhileWaiting) trim_clients(waiting_.front().request.message.size_bytes);
+  if (is_short()) ask_for_memory();
+}
+
+/// Of those who have some to spare: objects that may be evicted, and producers.
+void StoreCore::ask_for_memory() {
+  request_scan();
+  if (!trim_at_ || *trim_at_ > now_ + kTrimWhileWaiting) trim_clients();
 }
 
 void StoreCore::on(const event::Cancel& event) {
@@ -144,12 +148,13 @@ void StoreCore::on(const event::Cancel& event) {
 
 /// Producers keep an empty segment for what they write next. When memory is short, or nothing happens, they are asked for
 /// it.
-void StoreCore::trim_clients(uint64_t wanted_bytes) {
+void StoreCore::trim_clients() {
   trim_at_.reset();
+  const uint64_t wanted = is_short() ? wanted_bytes() : 0;
   for (const auto& [process, client] : clients_) {
-    if (client.held_bytes > 0) effects_.emplace_back(effect::Trim{{process}, wanted_bytes});
+    if (client.held_bytes > 0) effects_.emplace_back(effect::Trim{{process}, wanted});
   }
-  if (!waiting_.empty()) trim_at_ = now_ + kTrimWhileWaiting;
+  if (is_short()) trim_at_ = now_ + kTrimWhileWaiting;
 }
 
 /// Whoever reads goes first: it lets go of what it holds.
@@ -174,7 +179,7 @@ void StoreCore::on(const event::Tick&) {
   }
   for (uint64_t id : idle) retire({id});
   if (scan_at_ && *scan_at_ <= now_) request_scan();
-  if (trim_at_ && *trim_at_ <= now_) trim_clients(waiting_.empty() ? 0 : waiting_.front().request.message.size_bytes);
+  if (trim_at_ && *trim_at_ <= now_) trim_clients();
   serve();  // a large request at the front may have gone
 }
 

@@ -172,7 +172,8 @@ class StoreCore {
   void on(const event::Cancel& event);
   void on(const event::Tick& event);
   void refuse(const event::Request& event, Code code, const std::string& why);
-  void trim_clients(uint64_t wanted_bytes);
+  void ask_for_memory();
+  void trim_clients();
   void serve();
   [[nodiscard]] bool is_short() const { return !waiting_.empty() || !restore_queue_.empty(); }
   void request_scan() { scan_now_ = true; }

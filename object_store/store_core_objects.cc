@@ -45,7 +45,7 @@ void StoreCore::on(const event::Seal& event) {
     effects_.emplace_back(effect::Reject{event.process, std::move(status)});
     return;
   }
-  if (waiting_.empty()) trim_at_ = now_ + kTrimWhenIdle;
+  if (!is_short()) trim_at_ = now_ + kTrimWhenIdle;
   const wire::ObjectLocation& at = event.message.location;
   Segment& segment = segments_.at(at.segment);
   ++segment.occupied;
@@ -136,9 +136,9 @@ void StoreCore::on(const event::Scanned& event) {
     if (!pinned) settle_orphan({id}, segment);
   }
   for (auto& [process, objects] : reclaimed) effects_.emplace_back(effect::Reclaim{{process}, std::move(objects)});
-  if (!reclaimed.empty() && !waiting_.empty()) {
+  if (!reclaimed.empty() && is_short()) {
     relieve_at_ = now_ + kScanEvery;
-    trim_clients(waiting_.front().request.message.size_bytes);
+    trim_clients();
   }
   serve();
   if (is_short()) relieve(pins);

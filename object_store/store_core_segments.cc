@@ -52,7 +52,7 @@ bool StoreCore::grant(const event::Request& request) {
   Client& client = clients_.at(request.process.value);
   client.held_bytes += segment.size_bytes;
   if (!segment.dedicated) ++client.standard_segments;
-  if (waiting_.size() <= 1) trim_at_ = now_ + kTrimWhenIdle;
+  if (waiting_.size() <= 1 && restore_queue_.empty()) trim_at_ = now_ + kTrimWhenIdle;
   effect::Grant effect{request.process, request.message.request, *id, segment.size_bytes, is_new, false, segment.slots, {}};
   for (uint32_t slot : segment.slots) effect.generations.push_back(slots_[slot].generation);
   effects_.emplace_back(std::move(effect));

@@ -13,7 +13,7 @@
 namespace manta::object_store {
 namespace {
 
-constexpr auto kHotFor = std::chrono::milliseconds(200);
+constexpr auto kHotFor = std::chrono::milliseconds(100);
 constexpr auto kDiskAgainAfter = std::chrono::seconds(1);
 constexpr auto kPatienceWithDisk = std::chrono::seconds(100);
 constexpr uint64_t kMaxWrites = 4;
@@ -55,7 +55,10 @@ void StoreCore::relieve(const Pins& pins) {
     if (pins.contains(slot)) in_use.push_back(slot);
     slot = slots_[slot].newer;
   }
-  for (uint32_t slot : in_use) make_newest(slot);
+  for (uint32_t slot : in_use) {
+    make_newest(slot);
+    if (slots_[slot].name != 0) spilled_.at(slots_[slot].name).hot_until = now_;  // its pin protects it from here on
+  }
 }
 
 bool StoreCore::is_victim(uint32_t index, const Pins& pins) const {
@@ -276,7 +279,7 @@ void StoreCore::on(const event::Restore& event) {
     spilled.place = Place::kQueued;
     restore_queue_.push_back(entry->first);
     serve();
-    if (is_short()) request_scan();
+    if (is_short()) ask_for_memory();
   }
 }
 

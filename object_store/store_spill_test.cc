@@ -77,5 +77,202 @@ TEST(Spill, AnObjectGoesToDiskAndComesBack) {
   EXPECT_EQ((*reader)->pin(first).status().code(), Code::kLost);
 }
 
+// MANTA_TEST_STORE_MIB=1024 makes it 20 GiB through 1 GiB.
+TEST(Spill, TwentyTimesTheStoreIsHeldAndEveryByteIsRight) {
+  const char* given = std::getenv("MANTA_TEST_STORE_MIB");
+  const uint64_t store = (given != nullptr ? static_cast<uint64_t>(std::atoll(given)) : 16) * kMiB;
+  TestNode node(store, 24 * store);
+  node.start();
+  auto client = node.client(1), reader = node.client(2);
+  std::mt19937_64 random(7);
+  std::vector<wire::ObjectLocation> objects;
+  for (uint64_t bytes = 0; bytes < 20 * store;) {
+    // From a byte to more than half of the store.
+    const uint64_t most = random() % 40 == 0 ? store * 6 / 10 : random() % 3 == 0 ? store / 16 : store / 200;
+    const uint64_t size = 1 + random() % most;
+    objects.push_back(put(*client, size, objects.size() + 1));
+    bytes += size;
+    if (random() % 4 == 0) {  // what was put before is read in between
+      const size_t i = random() % objects.size();
+      ASSERT_TRUE(is_filled((*reader)->pin(objects[i]).value().bytes(), i + 1)) << i;
+    }
+  }
+  EXPECT_GT(node.stats().spilled_bytes, 15 * store);
+  EXPECT_LE(node.stats().granted_bytes, store);
+  for (size_t i = 0; i < objects.size(); ++i) {
+    TestClient& who = i % 2 == 0 ? *client : *reader;
+    ASSERT_TRUE(is_filled(who->pin(objects[i]).value().bytes(), i + 1)) << i;
+  }
+  (*client)->free(objects);
+  EXPECT_TRUE(node.eventually(nothing_left));
+  EXPECT_TRUE(node.eventually([&](const StoreStats&) { return files_in(node.spill_folder()).empty(); }));
+}
+
+TEST(Spill, ReadersOnManyThreadsShareASmallStore) {
+  TestNode node(16 * kMiB, 512 * kMiB);
+  node.start();
+  auto client = node.client(1), reader = node.client(2);
+  std::vector<wire::ObjectLocation> objects;
+  for (uint64_t i = 1; i <= 200; ++i) objects.push_back(put(*client, 300'000 + i, i));
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> threads;
+  for (unsigned t = 0; t < 6; ++t) {
+    threads.emplace_back([&, t] {
+      std::mt19937 random(t);
+      TestClient& who = t % 2 == 0 ? *client : *reader;
+      for (int k = 0; k < 100; ++k) {
+        const size_t i = random() % objects.size();
+        Result<PinnedBytes> bytes = who->pin(objects[i]);
+        if (!bytes.ok() || !is_filled(bytes->bytes(), i + 1)) ++wrong;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(wrong, 0);
+  (*client)->free(objects);
+  EXPECT_TRUE(node.eventually(nothing_left));
+}
+
+TEST(Spill, AFullSpillDiskIsAnErrorAndTheNodeGoesOn) {
+  TestNode node(16 * kMiB, 32 * kMiB);
+  node.start();
+  auto client = node.client(1), other = node.client(2);
+  std::vector<wire::ObjectLocation> objects;
+  Status full;
+  for (uint64_t i = 1; full.ok(); ++i) {
+    Result<wire::ObjectLocation> at = try_put(*client, kMiB, i, milliseconds(300));
+    full = at.status();
+    if (at.ok()) objects.push_back(*at);
+    ASSERT_LT(i, 100u);
+  }
+  EXPECT_EQ(full.code(), Code::kFull);
+  for (const std::string& part :
+       {std::string("the spill disk is full"), "pid " + std::to_string(::getpid()), node.spill_folder()})
+    EXPECT_NE(full.message().find(part), std::string::npos) << part << " in " << full.to_string();
+  EXPECT_GE(objects.size(), 16u + 24u);
+  EXPECT_EQ(try_put(*other, kMiB, 1'000, milliseconds(100)).status().code(), Code::kFull);
+  for (size_t i = 0; i < objects.size(); ++i) ASSERT_TRUE(is_filled((*other)->pin(objects[i]).value().bytes(), i + 1)) << i;
+  (*client)->free(std::span(objects).first(20));
+  for (uint64_t i = 0; i < 15; ++i) ASSERT_TRUE(try_put(*other, kMiB, 2'000 + i).ok());
+  for (size_t i = 20; i < objects.size(); ++i) ASSERT_TRUE(is_filled((*other)->pin(objects[i]).value().bytes(), i + 1)) << i;
+  client->hang_up();
+  other->hang_up();
+  EXPECT_TRUE(node.eventually(nothing_left));
+}
+
+TEST(Spill, AFlippedByteIsFoundAndNamed) {
+  TestNode node(16 * kMiB, 256 * kMiB);
+  node.start();
+  auto client = node.client(1);
+  std::vector<wire::ObjectLocation> objects;
+  for (uint64_t i = 1; i <= 60; ++i) objects.push_back(put(*client, kMiB, i));
+  const auto files = files_in(node.spill_folder());
+  ASSERT_GE(files.size(), 2u);
+  // One byte in the middle of the first object of one file, all of another file.
+  const fs::path flipped = files[0], cut = files[1];
+  std::fstream file(flipped, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekg(kMiB / 2);
+  const char byte = static_cast<char>(file.get());
+  file.seekp(kMiB / 2);
+  file.put(static_cast<char>(byte ^ 0x10));
+  file.close();
+  fs::resize_file(cut, 100);
+  int in_flipped = 0, in_cut = 0, right = 0;
+  for (int round = 0; round < 2; ++round) {
+    for (size_t i = 0; i < objects.size(); ++i) {
+      Result<PinnedBytes> bytes = (*client)->pin(objects[i]);
+      if (bytes.ok()) {
+        ASSERT_TRUE(is_filled(bytes->bytes(), i + 1)) << i;
+        ++right;
+        continue;
+      }
+      EXPECT_EQ(bytes.status().code(), Code::kLost);
+      const std::string& message = bytes.status().message();
+      EXPECT_NE(message.find(ObjectId{1, i + 1}.to_string()), std::string::npos) << message;
+      in_flipped += message.find(flipped.string()) != std::string::npos ? 1 : 0;
+      in_cut += message.find(cut.string()) != std::string::npos ? 1 : 0;
+    }
+  }
+  EXPECT_EQ(in_flipped, 2);
+  EXPECT_GE(in_cut, 2);
+  EXPECT_EQ(in_flipped + in_cut + right, 120);
+  (*client)->free(objects);
+  EXPECT_TRUE(node.eventually(nothing_left));
+}
+
+TEST(Spill, AFolderThatVanishesFailsThePutAndNotTheNode) {
+  TestNode node(16 * kMiB, 256 * kMiB);
+  node.start();
+  auto client = node.client(1);
+  { std::ofstream in_the_way(node.spill_folder()); }  // a file where the folder should be
+  std::vector<wire::ObjectLocation> objects;
+  Status full;
+  for (uint64_t i = 1; full.ok() && i < 100; ++i) {
+    Result<wire::ObjectLocation> at = try_put(*client, kMiB, i, milliseconds(300));
+    full = at.status();
+    if (at.ok()) objects.push_back(*at);
+  }
+  EXPECT_EQ(full.code(), Code::kFull);
+  EXPECT_NE(full.message().find("spilling to " + node.spill_folder()), std::string::npos) << full.to_string();
+  fs::remove(node.spill_folder());
+  EXPECT_TRUE(try_put(*client, kMiB, 1'000).ok()) << "tried again";
+  for (size_t i = 0; i < objects.size(); ++i) ASSERT_TRUE(is_filled((*client)->pin(objects[i]).value().bytes(), i + 1));
+}
+
+TEST(Spill, AKilledProducersObjectsAreSpilledAndReadLikeOthers) {
+  TestNode node(16 * kMiB, 256 * kMiB);
+  node.start();
+  auto owner = node.client(2);
+  std::vector<wire::ObjectLocation> objects;
+  {
+    auto producer = node.client(1);
+    for (uint64_t i = 1; i <= 30; ++i) {
+      MutableBlock block = (*producer)->create(kMiB, kPatience).value();
+      fill(block.bytes(), i);
+      objects.push_back((*producer)->seal(std::move(block), {2, i}).value());
+    }
+  }
+  std::vector<wire::ObjectLocation> mine;
+  for (uint64_t i = 1; i <= 30; ++i) mine.push_back(put(*owner, kMiB, 100 + i));
+  for (size_t i = 0; i < objects.size(); ++i) {
+    ASSERT_TRUE(is_filled((*owner)->pin(objects[i]).value().bytes(), i + 1)) << i;
+    ASSERT_TRUE(is_filled((*owner)->pin(mine[i]).value().bytes(), 101 + i)) << i;
+  }
+  owner->hang_up();
+  EXPECT_TRUE(node.eventually(nothing_left));
+}
+
+TEST(Spill, ManyProducersFitIntoASmallStoreWithoutADisk) {
+  TestNode node(8 * kMiB);
+  node.start();
+  std::vector<std::unique_ptr<TestClient>> clients;
+  std::vector<std::vector<wire::ObjectLocation>> objects(16);
+  for (uint64_t p = 1; p <= 16; ++p) clients.push_back(node.client(p));
+  // 16 processes write 440 KiB each into 8 MiB: nearly all of it.
+  for (uint64_t i = 1; i <= 11; ++i) {
+    for (size_t p = 0; p < 16; ++p) {
+      Result<wire::ObjectLocation> at = try_put(*clients[p], 40'000, i, milliseconds(2'000));
+      ASSERT_TRUE(at.ok()) << p << " " << i << " " << at.status().to_string();
+      objects[p].push_back(*at);
+    }
+  }
+  for (size_t p = 0; p < 16; ++p) {
+    for (size_t i = 0; i < 11; ++i) EXPECT_TRUE(is_filled((*clients[0])->pin(objects[p][i]).value().bytes(), i + 1));
+  }
+}
+
+TEST(Spill, ManySmallObjectsLieInOneSegment) {
+  TestNode node(64 * kMiB);
+  node.start();
+  auto client = node.client(1);
+  std::vector<wire::ObjectLocation> objects;
+  for (uint64_t i = 1; i <= 50'000; ++i) objects.push_back(put(*client, 100, i));  // of 128 bytes each
+  EXPECT_LE(node.stats().granted_bytes, 12 * kMiB);
+  for (size_t i = 0; i < objects.size(); i += 997) EXPECT_TRUE(is_filled((*client)->pin(objects[i]).value().bytes(), i + 1));
+  (*client)->free(objects);
+  EXPECT_TRUE(
+      node.eventually([&](const StoreStats& stats) { return nothing_left(stats) && (*client)->stats().used_bytes == 0; }));
+}
+
 }  // namespace
 }  // namespace manta::object_store
