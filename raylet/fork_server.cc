@@ -4,18 +4,28 @@
 #include "common/log.h"
 
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/wait.h>
 
 namespace manta::raylet {
 
-ForkServer::~ForkServer() { give_up("the node ends"); }
+namespace {
+
+/// The jemalloc inside Arrow's library starts a thread when it is loaded, for no work that its users could not do
+/// themselves; with that thread nothing could be forked.
+constexpr const char* kArrowJemalloc = "JE_ARROW_MALLOC_CONF";
+
+}  // namespace
+
+ForkServer::~ForkServer() { give_up({}); }
 
 Status ForkServer::start(const Spawn& like) {
   Spawn spawn = like;
   spawn.env.erase("MANTA_WORKER_FD");
   spawn.env.erase("MANTA_SPAWN_TOKEN");
   spawn.env["MANTA_FORK_SERVER_FD"] = std::to_string(kWorkerFd);
+  if (getenv(kArrowJemalloc) == nullptr) spawn.env.try_emplace(kArrowJemalloc, "background_thread:false");
   MANTA_ASSIGN_OR_RETURN(process_, start_silent(spawn));
   MANTA_LOG(kInfo, "raylet", "fork server started", {"pid", process_.pid});
   connection_ = std::make_unique<wire::Connection>(std::move(process_.socket));
@@ -89,7 +99,7 @@ Status ForkServer::on_frame(const wire::Frame& frame) {
 
 void ForkServer::give_up(const std::string& why) {
   if (state_ == State::kOver) return;
-  if (state_ != State::kNone) MANTA_LOG(kInfo, "raylet", "no fork server", {"why", why});
+  if (state_ != State::kNone && !why.empty()) MANTA_LOG(kInfo, "raylet", "no fork server", {"why", why});
   state_ = State::kOver;
   if (connection_) loop_.remove(registration_);
   if (process_.pid > 0) {

@@ -20,9 +20,9 @@ std::string in_gib(int64_t bytes) {
 
 }  // namespace
 
-// Work that is done again comes before work that is lost: tasks, then actors that restart, then others. Within that the
-// owner whose workers have the most memory, and of those the newest, which loses the least; but not one that has so little
-// that its end would not help.
+// First what has more than it asked for. Then work that is done again comes before work that is lost: tasks, then actors
+// that restart, then others. Within that the owner whose workers have the most memory, and of those the newest, which loses
+// the least; but not one that has so little that its end would not help.
 Worker* RayletCore::choose_victim(const MemorySampled& sample, int64_t& its_peak_bytes) {
   struct Candidate {
     const WorkerMemory* memory;
@@ -35,7 +35,9 @@ Worker* RayletCore::choose_victim(const MemorySampled& sample, int64_t& its_peak
     const Worker* worker = workers_.find(memory.token);
     const Lease* lease = worker == nullptr || worker->state != WorkerState::kBusy ? nullptr : leases_.find(worker->lease);
     if (lease == nullptr || lease->is_ended) continue;
-    const int rank = !lease->is_actor() ? 0 : lease->claim.may_restart ? 1 : 2;
+    const int64_t asked_bytes = lease->claim.demand().memory_bytes;
+    int rank = !lease->is_actor() ? 1 : lease->claim.may_restart ? 2 : 3;
+    if (asked_bytes > 0 && memory.bytes > asked_bytes) rank = 0;
     candidates.push_back({&memory, lease, rank});
     bytes_of[{rank, lease->claim.owner}] += memory.bytes;
   }

@@ -449,6 +449,17 @@ TEST_F(MemoryTest, AnActorEndsOnlyWhenNoTaskIsLeft) {
   EXPECT_THAT(world.killed, ::testing::ElementsAre(of_actor));
 }
 
+TEST_F(MemoryTest, WhoHasMoreThanItAskedForGoesFirst) {
+  wire::RequestLease modest{.request = 7, .scheduling_class = {}};
+  modest.scheduling_class.resources.cpus = wire::kWhole;
+  modest.scheduling_class.resources.memory_bytes = 100 * kMib;
+  world.say(other, modest);
+  sample(1000, {{worker_of(kDriver, 1), 500 * kMib, 0},
+                {worker_of(kDriver, 2), 399 * kMib, 0},
+                {worker_of(other, 7), 101 * kMib, 0}});
+  EXPECT_THAT(world.killed, ::testing::ElementsAre(worker_of(other, 7)));
+}
+
 TEST_F(MemoryTest, AMachineFullOfOthersProcessesIsNotOurs) {
   sample(1020, {{worker_of(kDriver, 1), 2 * kMib, 0}});
   EXPECT_THAT(world.killed, IsEmpty());

@@ -2,6 +2,8 @@
 #include "tests/runtime/program.h"
 
 #include <gtest/gtest.h>
+#include <spawn.h>
+#include <sys/wait.h>
 
 #include <filesystem>
 #include <set>
@@ -95,6 +97,42 @@ TEST(Workers, BeyondTheFirstStartByForking) {
   EXPECT_EQ(actors[kMany - 2].call<&Family::environment>("MANTA_WORKER_FD").get(), "");
 }
 
+std::vector<manta::Actor<Family>> more_actors(int count) {
+  std::vector<manta::Actor<Family>> actors;
+  for (int i = 0; i < count; ++i) actors.push_back(manta::spawn<Family>.with({.cpus = 0.0})());
+  for (const auto& actor : actors) EXPECT_FALSE(actor.call<&Family::ids>().get().empty());
+  return actors;
+}
+
+TEST(Workers, StartAlsoWhenTheForkServerIsGone) {
+  const auto before = more_actors(10);
+  const std::string log = logs("mantad-");
+  const std::string words = "fork server started pid=";
+  const int server = std::stoi(log.substr(log.rfind(words) + words.size()));
+  ASSERT_EQ(::kill(server, SIGKILL), 0);
+  const auto after = more_actors(30);
+  EXPECT_TRUE(comes_into("mantad-", "raylet: no fork server"));
+  EXPECT_FALSE(before[9].call<&Family::ids>().get().empty()) << "what it made lives on";
+}
+
+/// Run by the next test, in a program that has a thread before manta::run.
+TEST(Workers, DISABLED_OfAProgramWithAThread) { more_actors(20); }
+
+TEST(Workers, OfAProgramWithThreadsAreSpawned) {
+  ::setenv("MANTA_TEST_THREAD", "1", 1);
+  std::string program = std::filesystem::read_symlink("/proc/self/exe");
+  std::string also = "--gtest_also_run_disabled_tests";
+  std::string filter = "--gtest_filter=Workers.DISABLED_OfAProgramWithAThread";
+  char* const words[] = {program.data(), also.data(), filter.data(), nullptr};
+  pid_t pid = 0;
+  ASSERT_EQ(::posix_spawn(&pid, program.c_str(), nullptr, nullptr, words, environ), 0);
+  ::unsetenv("MANTA_TEST_THREAD");
+  int status = -1;
+  EXPECT_EQ(::waitpid(pid, &status, 0), pid);
+  EXPECT_EQ(status, 0);
+  EXPECT_TRUE(comes_into("mantad-", "the program has 2 threads before manta::run"));
+}
+
 TEST(Workers, OfAnEnvironmentOfTheirOwnAreStartedWithIt) {
   const auto actor = manta::spawn<Family>.with({.cpus = 0.0, .env = {{"FLAVOUR", "salt"}}})();
   EXPECT_EQ(actor.call<&Family::environment>("FLAVOUR").get(), "salt");
@@ -125,6 +163,7 @@ TEST(Memory, ATaskThatTakesTooMuchIsNamedInItsError) {
 // The driver chooses where the logs lie; in its workers the variable is set already.
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
+  if (std::getenv("MANTA_TEST_THREAD") != nullptr) std::thread([] { ::pause(); }).detach();
   std::string folder;
   if (std::getenv("MANTA_LOG_DIR") == nullptr) {
     folder = (std::filesystem::temp_directory_path() / "manta-node-test-XXXXXX").string();
