@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <iostream>
 #include <string>
 
 namespace manta {
@@ -79,6 +80,7 @@ bool serve_forks(Fd socket) {
   ::dup2(placeholder.get(), kWorkerFd);
   if (socket.get() == kWorkerFd) (void)socket.release();
   socket.reset();
+  std::cout.flush();
   std::fflush(nullptr);  // what is buffered now would be printed by every child
 
   const Result<ThreadInKernel> thread = this_thread();

@@ -196,7 +196,7 @@ int run_driver(int argc, char** argv, const std::function<int(int, char**)>& pro
 
 int run_main(int argc, char** argv, const std::function<int(int, char**)>& program, const char* daemon) {
   if (const char* descriptor = std::getenv("MANTA_FORK_SERVER_FD"))
-    if (!serve_forks(Fd(std::atoi(descriptor)))) return 0;
+    if (!serve_forks(Fd(std::atoi(descriptor)))) ::_exit(0);  // what follows manta::run is not for it
   keep_memory_warm();
   if (const char* descriptor = std::getenv("MANTA_WORKER_FD")) return run_worker(descriptor);
   const char* const mode = std::getenv("MANTA_MODE");

@@ -56,7 +56,7 @@ class RandomLife {
   }
 
   void act() {
-    switch (pick(10)) {
+    switch (pick(12)) {
       case 0:
       case 1:
       case 2: return ask();
@@ -66,6 +66,8 @@ class RandomLife {
       case 6: return kill_one();
       case 7: return toggle_blocked();
       case 8: return place_or_end_actor();
+      case 9: return run_out_of_memory();
+      case 10: return world_.say(any_client(), wire::WatchProcess{pick(3) == 0 ? 12'345u : any_client().value});
       default: return cancel_one();
     }
   }
@@ -129,9 +131,16 @@ class RandomLife {
     place.owner = any_client().value;
     place.start.actor = {place.owner, next_request_++};
     place.start.incarnation = 1;
+    place.delay_us = pick(3) == 0 ? pick(300'000) : 0;
     place.scheduling_class.resources.cpus = static_cast<int64_t>(pick(3)) * wire::kWhole / 2;
     actors_[place.start.actor] = 1;
     world_.feed(HeadSays{place});
+  }
+
+  void run_out_of_memory() {
+    MemorySampled sampled{.used_bytes = 1000, .limit_bytes = 1000, .whose = "the node", .workers = {}};
+    for (const WorkerToken token : world_.live) sampled.workers.push_back({token, pick(500), pick(500)});
+    world_.feed(std::move(sampled));
   }
 
   /// Takes note of what the core sent since the last time, and reacts as good clients do.

@@ -34,6 +34,29 @@ bool comes_into(const std::string& beginning, const std::string& words, const st
   return false;
 }
 
+/// This program once more, with a variable set: its exit code.
+int run_again(const char* variable, const char* value, const std::string& test) {
+  const char* const before = std::getenv(variable);
+  const std::string kept = before == nullptr ? "" : before;
+  ::setenv(variable, value, 1);
+  std::string program = std::filesystem::read_symlink("/proc/self/exe");
+  std::string also = "--gtest_also_run_disabled_tests";
+  std::string filter = "--gtest_filter=" + test;
+  char* const words[] = {program.data(), also.data(), filter.data(), nullptr};
+  pid_t pid = 0;
+  EXPECT_EQ(::posix_spawn(&pid, program.c_str(), nullptr, nullptr, words, environ), 0);
+  if (before == nullptr) {
+    ::unsetenv(variable);
+  } else {
+    ::setenv(variable, kept.c_str(), 1);
+  }
+  int status = -1;
+  EXPECT_EQ(::waitpid(pid, &status, 0), pid);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+TEST(Logs, ALevelOfNoNameIsRefusedAtTheStart) { EXPECT_EQ(run_again("MANTA_LOG_LEVEL", "loud", "Logs.None"), 2); }
+
 TEST(Logs, SayWhatHappened) {
   const auto counter = manta::spawn<Counter>();
   const std::string pid = std::to_string(counter.call<&Counter::pid>().get());
@@ -119,17 +142,7 @@ TEST(Workers, StartAlsoWhenTheForkServerIsGone) {
 TEST(Workers, DISABLED_OfAProgramWithAThread) { more_actors(20); }
 
 TEST(Workers, OfAProgramWithThreadsAreSpawned) {
-  ::setenv("MANTA_TEST_THREAD", "1", 1);
-  std::string program = std::filesystem::read_symlink("/proc/self/exe");
-  std::string also = "--gtest_also_run_disabled_tests";
-  std::string filter = "--gtest_filter=Workers.DISABLED_OfAProgramWithAThread";
-  char* const words[] = {program.data(), also.data(), filter.data(), nullptr};
-  pid_t pid = 0;
-  ASSERT_EQ(::posix_spawn(&pid, program.c_str(), nullptr, nullptr, words, environ), 0);
-  ::unsetenv("MANTA_TEST_THREAD");
-  int status = -1;
-  EXPECT_EQ(::waitpid(pid, &status, 0), pid);
-  EXPECT_EQ(status, 0);
+  EXPECT_EQ(run_again("MANTA_TEST_THREAD", "1", "Workers.DISABLED_OfAProgramWithAThread"), 0);
   EXPECT_TRUE(comes_into("mantad-", "the program has 2 threads before manta::run"));
 }
 
