@@ -33,7 +33,8 @@ bool Row::more_is_better() const { return std::string(unit) == "/s" || std::stri
 Table::Table(std::vector<std::string> names)
     : names_(std::move(names)),
       quick_(std::getenv("MANTA_BENCH_QUICK") != nullptr),
-      plain_(std::getenv("MANTA_BENCH_TSV") != nullptr) {
+      plain_(std::getenv("MANTA_BENCH_TSV") != nullptr),
+      markdown_(std::getenv("MANTA_BENCH_MARKDOWN") != nullptr) {
   if (quick_) rounds_ = 1;
   if (const char* rounds = std::getenv("MANTA_BENCH_ROUNDS")) rounds_ = std::max(1, std::atoi(rounds));
 }
@@ -68,6 +69,13 @@ void Table::rows(std::span<const Row> rows, const std::function<std::vector<doub
 }
 
 void Table::print_heading() {
+  if (std::getenv("MANTA_BENCH_MARKDOWN") != nullptr) {
+    std::printf(
+        "| operation | least / median / most | goal | the machine's limit, same run | part of it "
+        "|\n|---|---|---|---|---|\n");
+    std::fflush(stdout);
+    return;
+  }
   std::printf("%-44s %9s /%9s /%9s %-8s %-12s %-32s %s\n", "operation", "least", "median", "most", "", "goal",
               "the machine's limit, same run", "part of it");
   std::fflush(stdout);
@@ -93,9 +101,10 @@ void Table::print(const Row& row, const std::vector<double>& figures, const std:
     std::snprintf(text, sizeof text, median >= 0.01 ? "%.2f" : "%.4f", median);
     part = text;
   }
-  std::printf("%-44s %9s /%9s /%9s %-8s %-12s %-32s %s\n", row.title, short_number(spread.least).c_str(),
-              short_number(spread.median).c_str(), short_number(spread.most).c_str(), row.unit, goal.c_str(), limit.c_str(),
-              part.c_str());
+  const char* const format =
+      markdown_ ? "| %s | %s / **%s** / %s %s | %s | %s | %s |\n" : "%-44s %9s /%9s /%9s %-8s %-12s %-32s %s\n";
+  std::printf(format, row.title, short_number(spread.least).c_str(), short_number(spread.median).c_str(),
+              short_number(spread.most).c_str(), row.unit, goal.c_str(), limit.c_str(), part.c_str());
   std::fflush(stdout);
 }
 
@@ -103,7 +112,7 @@ void Table::absent(const Row& row, const std::string& why) {
   if (!wants(row.name)) return;
   printed_ = true;
   if (plain_) return;
-  std::printf("%-44s %s\n", row.title, why.c_str());
+  std::printf(markdown_ ? "| %s | %s | | | |\n" : "%-44s %s\n", row.title, why.c_str());
   std::fflush(stdout);
 }
 

@@ -37,7 +37,8 @@ struct Row {
 };
 
 /// Measures and prints rows. Not thread safe. Three ways to shorten: names given pick rows, MANTA_BENCH_QUICK takes one
-/// round and a tenth of the work, MANTA_BENCH_ROUNDS sets the rounds. MANTA_BENCH_TSV prints "name, median, unit" instead.
+/// round and a tenth of the work, MANTA_BENCH_ROUNDS sets the rounds. MANTA_BENCH_TSV prints "name, median, unit" instead,
+/// MANTA_BENCH_MARKDOWN the table as a document has it.
 class Table {
  public:
   /// Empty `names` picks all.
@@ -63,6 +64,7 @@ class Table {
   int rounds_ = 7;
   bool quick_ = false;
   bool plain_ = false;
+  bool markdown_ = false;
   bool printed_ = false;
 };
 

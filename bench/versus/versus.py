@@ -14,6 +14,7 @@ import bounded
 
 HERE = pathlib.Path(__file__).resolve().parent
 QUICK = "MANTA_BENCH_QUICK" in os.environ
+MARKDOWN = "MANTA_BENCH_MARKDOWN" in os.environ
 ROUNDS = int(os.environ.get("MANTA_BENCH_ROUNDS", "1" if QUICK else "5"))
 WINDOW_S = "0.3" if QUICK else "1"
 WAIT_S = "3"  # before a cold put, on both sides
@@ -127,21 +128,31 @@ def number(value):
 
 def spread(side, row):
     values = side.figures.get(row)
-    return f"{number(min(values))} / {number(statistics.median(values))} / {number(max(values))}" if values else "-"
+    strong = "**" if MARKDOWN else ""
+    return f"{number(min(values))} / {strong}{number(statistics.median(values))}{strong} / {number(max(values))}" if values else "-"
+
+
+def ratio(row, unit, manta, rays):
+    """How many times better Manta's median is than the better of Ray's, or nothing."""
+    ours, theirs = manta.median(row), [ray.median(row) for ray in rays if ray.median(row)]
+    if not ours or not theirs:
+        return None
+    return ours / max(theirs) if unit.endswith("/s") else min(theirs) / ours
 
 
 def print_table(rows, manta, rays):
-    width = 30
-    print(f"\n{'least / median / most':40s} {'':5s} " + " ".join(f"{side.name:{width}s}" for side in [manta, *rays]) + " ratio     goal")
+    sides = [manta, *rays]
+    lines = [["least / median / most", "", *(side.name for side in sides), "ratio", "goal"]]
     for row, title, unit, goal in rows:
-        line = f"{title:40s} {unit:5s} " + " ".join(f"{spread(side, row):{width}s}" for side in [manta, *rays])
-        ours, theirs = manta.median(row), [ray.median(row) for ray in rays if ray.median(row)]
-        ratio = "-"
-        if ours and theirs:
-            times = ours / max(theirs) if unit.endswith("/s") else min(theirs) / ours
-            missed = " MISSED" if goal and times < goal else ""
-            ratio = f"{number(times):8s}  " + (f">= {goal}{missed}" if goal else "-")
-        print(f"{line} {ratio}")
+        times = ratio(row, unit, manta, rays)
+        reached = "" if not goal else f">= {goal}" + (" !" if times and times < goal else "")
+        lines.append([title, unit, *(spread(side, row) for side in sides), number(times) if times else "-", reached])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    for index, line in enumerate(lines):
+        if MARKDOWN:
+            print("| " + " | ".join(line) + " |" + ("\n" + "|---" * len(line) + "|" if index == 0 else ""))
+        else:
+            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
     print("ratio: how many times better Manta's median is than the better of Ray's; below 1 it is worse")
     for side in [manta, *rays]:
         for trouble in side.trouble:
