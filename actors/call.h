@@ -59,6 +59,7 @@ struct Call {
   detail::Handle result;                     ///< Result 0; of a stream, its end.
   std::vector<detail::Handle> more_results;  ///< Results 1...
   detail::Handle stored_arguments;           ///< When they were too many for one message.
+  std::vector<detail::Handle> inside;        ///< Refs in the stored value whose reply is to come.
   detail::Handle target;                     ///< The life of the shared actor it calls, held until it is over.
   std::unique_ptr<StreamState> stream;
   // Where it is queued or sent:

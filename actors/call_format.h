@@ -6,6 +6,8 @@
 //            kPart      ReplyHeader value            one of several results, or a stream's item
 //            kDone      ReplyHeader kept             the end after parts; `index` counts them
 //            kFailed    ReplyHeader error kept       the end with an error
+//            kInside    ReplyHeader ids              Refs inside the stored value that follows, as many messages as they
+//            take
 //
 // A value is a blob in place, or the 40-byte location of one in the store. `kept` are the ids of Refs that came with the
 // arguments and that the worker still holds: the caller registers them with their owners before it lets its own go.
@@ -26,13 +28,15 @@
 namespace manta {
 
 enum class RequestKind : uint16_t { kTemplate = 1, kCall = 2 };
-enum class ReplyKind : uint16_t { kResult = 1, kPart = 2, kDone = 3, kFailed = 4 };
+enum class ReplyKind : uint16_t { kResult = 1, kPart = 2, kDone = 3, kFailed = 4, kInside = 5 };
 enum class PartKind : uint32_t { kInline = 0, kStored = 1 };
 
 /// Blobs up to this size travel in ring messages, larger ones through the store.
 inline constexpr size_t kInlineBytes = 100 << 10;
 /// The arguments of one call together; beyond, they go through the store as one object.
 inline constexpr size_t kMaxCallBytes = 160 << 10;
+/// Ids in one kInside message.
+inline constexpr size_t kMaxInside = 4'096;
 
 struct CallHeader {
   uint64_t cookie = 0;          ///< The caller's; comes back with each reply.

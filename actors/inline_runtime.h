@@ -42,6 +42,7 @@ class InlineRuntime final : public Runtime {
 
   Result<detail::Value> await_value(const detail::Handle& handle, detail::Deadline deadline) override;
   size_t await_some(std::span<detail::ObjectEntry* const> entries, size_t count, detail::Deadline deadline) override;
+  void ask_for(std::span<detail::ObjectEntry* const> entries) override { (void)entries; }
   void idle_until(const std::function<bool()>& done) override;
   void on_ready(const detail::Handle& handle, void (*ready)(void*), void* context) override;
   Status cancel(const detail::Handle& handle, bool force) override;

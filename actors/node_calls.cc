@@ -249,6 +249,7 @@ bool NodeRuntime::send_call(Call& call, Peer& peer) {
     if (call.stream) peer.return_stream_slot(std::exchange(call.stream->slot, -1));
     return false;
   }
+  call.inside.clear();  // of an attempt that died
   if (!peer.is_active) {
     peer.is_active = true;
     active_.push_back(&peer);
@@ -262,16 +263,11 @@ bool NodeRuntime::send_call(Call& call, Peer& peer) {
 
 // ---------------------------------------------------------------------------------------------------- replies
 
-void NodeRuntime::set_value(ObjectEntry& entry, const Reply& reply) {
+void NodeRuntime::set_value(Call& call, ObjectEntry& entry, const Reply& reply) {
   if (reply.header.value_kind == static_cast<uint32_t>(PartKind::kStored)) {
     PackedLocation at;
     std::memcpy(&at, reply.value.data(), sizeof at);
-    Cursor ids(reply.value.subspan(sizeof at));
-    while (ids.rest().size() >= 16) {
-      const auto owner = ids.read<uint64_t>();
-      const auto sequence = ids.read<uint64_t>();
-      entry.more().inside.push_back(objects_.received({owner, sequence}));
-    }
+    if (!call.inside.empty()) entry.more().inside = std::exchange(call.inside, {});
     objects_.complete(entry, unpack(at));
   } else {
     std::string blob(reinterpret_cast<const char*>(reply.value.data()), reply.value.size());
@@ -288,18 +284,25 @@ void NodeRuntime::on_reply(Call& call, const Reply& reply) {
     objects_.kept_by({owner, sequence}, call.peer->process());
   }
   switch (reply.kind) {
+    case ReplyKind::kInside:
+      for (Cursor ids(reply.value); ids.rest().size() >= 16;) {
+        const auto owner = ids.read<uint64_t>();
+        const auto sequence = ids.read<uint64_t>();
+        call.inside.push_back(objects_.received({owner, sequence}));
+      }
+      return;
     case ReplyKind::kPart:
       if (call.stream) {
         Handle item = objects_.make();
-        set_value(*item.get(), reply);
+        set_value(call, *item.get(), reply);
         ++call.stream->arrived;
         if (!call.stream->closed) call.stream->items.push_back(std::move(item));
         wake_waiters();
       } else if (reply.header.index < call.result_count()) {
-        set_value(*call.result_at(reply.header.index).get(), reply);
+        set_value(call, *call.result_at(reply.header.index).get(), reply);
       }
       return;
-    case ReplyKind::kResult: set_value(*call.result.get(), reply); return finish(call, reply.header.run_ns);
+    case ReplyKind::kResult: set_value(call, *call.result.get(), reply); return finish(call, reply.header.run_ns);
     case ReplyKind::kDone: {
       const Status missing(Code::kInternal, call_name(call) + " returned " + std::to_string(reply.header.index) +
                                                 " values, not " + std::to_string(call.result_count()));

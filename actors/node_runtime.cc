@@ -407,6 +407,12 @@ size_t NodeRuntime::await_some(std::span<ObjectEntry* const> entries, size_t cou
   return ready_now();
 }
 
+void NodeRuntime::ask_for(std::span<ObjectEntry* const> entries) {
+  const Guard guard(lock_);
+  for (ObjectEntry* entry : entries)
+    if (entry != nullptr) objects_.fetch(*entry);
+}
+
 void NodeRuntime::idle_until(const std::function<bool()>& done) { wait_until(done, detail::kForever); }
 
 void NodeRuntime::on_ready(const Handle& handle, void (*ready)(void*), void* context) {

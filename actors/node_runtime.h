@@ -78,6 +78,7 @@ class NodeRuntime final : public Runtime {
 
   Result<detail::Value> await_value(const detail::Handle& handle, detail::Deadline deadline) override;
   size_t await_some(std::span<detail::ObjectEntry* const> entries, size_t count, detail::Deadline deadline) override;
+  void ask_for(std::span<detail::ObjectEntry* const> entries) override;
   void idle_until(const std::function<bool()>& done) override;
   void on_ready(const detail::Handle& handle, void (*ready)(void*), void* context) override;
   Status cancel(const detail::Handle& handle, bool force) override;
@@ -140,7 +141,7 @@ class NodeRuntime final : public Runtime {
   void dispatch(Call& call);
   bool send_call(Call& call, Peer& peer);
   void on_reply(Call& call, const Reply& reply);
-  void set_value(detail::ObjectEntry& entry, const Reply& reply);
+  void set_value(Call& call, detail::ObjectEntry& entry, const Reply& reply);
   void finish(Call& call, uint64_t run_ns);
   void fail_call(Call& call, const Status& status);
   void fail_results(Call& call, const Status& status);

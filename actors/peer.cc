@@ -153,6 +153,8 @@ Status Peer::poll(const std::function<void(Call&, const Reply&)>& handle) {
       cursor.take((8 - (text_bytes + type_bytes) % 8) % 8);
       reply.error =
           Status(code == 0 ? Code::kInternal : static_cast<Code>(code), std::move(text)).with_origin_type(std::move(type));
+    } else if (reply.kind == ReplyKind::kInside) {
+      reply.value = cursor.take(cursor.rest().size() / 16 * 16);
     } else if (reply.kind != ReplyKind::kDone) {
       reply.value = cursor.take_padded(reply.header.value_bytes);
       if (reply.header.value_kind == static_cast<uint32_t>(PartKind::kStored) &&

@@ -97,6 +97,7 @@ size_t await_some(std::span<ObjectEntry* const> entries, size_t count, Deadline 
   }
   return Runtime::get().await_some(entries, count, deadline);
 }
+void ask_for(std::span<ObjectEntry* const> entries) { Runtime::get().ask_for(entries); }
 void on_ready(const Handle& handle, void (*ready)(void*), void* context) {
   if (!handle) throw Error(empty_ref());
   Runtime::get().on_ready(handle, ready, context);

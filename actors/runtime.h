@@ -47,6 +47,7 @@ class Runtime {
 
   virtual Result<detail::Value> await_value(const detail::Handle& handle, detail::Deadline deadline) = 0;
   virtual size_t await_some(std::span<detail::ObjectEntry* const> entries, size_t count, detail::Deadline deadline) = 0;
+  virtual void ask_for(std::span<detail::ObjectEntry* const> entries) = 0;
   /// Waits on this thread for what other threads, processes and this one's own replies bring about.
   virtual void idle_until(const std::function<bool()>& done) = 0;
   virtual void on_ready(const detail::Handle& handle, void (*ready)(void*), void* context) = 0;

@@ -125,7 +125,11 @@ std::string CallOnWorker::encode_value(const Encoder& value, ReplyHeader& header
     header.value_kind = static_cast<uint32_t>(PartKind::kStored);
     const PackedLocation at = pack(*stored);
     out.assign(reinterpret_cast<const char*>(&at), sizeof at);
-    for (const ObjectId& id : value.refs()) out.append(reinterpret_cast<const char*>(&id), sizeof id);
+    for (std::span<const ObjectId> ids = value.refs(); !ids.empty();) {
+      const std::span<const ObjectId> some = ids.first(std::min(ids.size(), kMaxInside));
+      worker_.reply(*job_->caller, ReplyKind::kInside, header, id_bytes(some));
+      ids = ids.subspan(some.size());
+    }
   }
   header.value_bytes = static_cast<uint32_t>(out.size());
   out.resize(padded(out.size()));

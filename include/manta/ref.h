@@ -137,15 +137,28 @@ template <typename T>
   return wait(std::span<const Ref<T>>(refs), count, timeout);
 }
 
+namespace detail {
+/// What other processes own is asked for at once, instead of in one trip each.
+template <typename T>
+void ask_for(const std::vector<Ref<T>>& refs) {
+  std::vector<ObjectEntry*> entries;
+  for (const Ref<T>& ref : refs)
+    if (!ref.is_ready()) entries.push_back(ref.handle().get());
+  if (entries.size() > 1) ask_for(entries);
+}
+}  // namespace detail
+
 /// The values of all Refs, in order; throws the first error.
 template <typename T>
 std::vector<T> get(const std::vector<Ref<T>>& refs) {
+  detail::ask_for(refs);
   std::vector<T> out;
   out.reserve(refs.size());
   for (const Ref<T>& ref : refs) out.push_back(ref.get());
   return out;
 }
 inline void get(const std::vector<Ref<void>>& refs) {
+  detail::ask_for(refs);
   for (const Ref<void>& ref : refs) ref.get();
 }
 

@@ -117,6 +117,20 @@ TEST(Tasks, TakeAndHoldTenThousandRefs) {
   EXPECT_EQ(holder.get()[9'999].get(), 9'999);
 }
 
+TEST(Tasks, ReturnThousandsOfRefs) {
+  const auto make = [](int count) {
+    std::vector<manta::Ref<int>> refs;
+    for (int i = 0; i < count; ++i) refs.push_back(manta::put(i));
+    return refs;
+  };
+  for (const int count : {3, 4'000, 20'000}) {
+    const std::vector<manta::Ref<int>> refs = manta::closure(make)(count).get();
+    ASSERT_EQ(refs.size(), static_cast<size_t>(count));
+    const std::vector<int> values = manta::get(refs);
+    for (int i = 0; i < count; ++i) ASSERT_EQ(values[static_cast<size_t>(i)], i);
+  }
+}
+
 TEST(Tasks, AreWaitedForOneByOne) {
   std::vector<manta::Ref<int>> pending;
   for (int i = 0; i < 2'000; ++i) pending.push_back(manta::remote<kAddInts>(i, 0));

@@ -147,6 +147,8 @@ Handle decode_ref(Decoder& in);
 Result<Value> await_value(const Handle& handle, Deadline deadline);
 /// Waits until `count` of them are ready or the deadline passes. Returns how many are. Linear in the handles.
 size_t await_some(std::span<ObjectEntry* const> entries, size_t count, Deadline deadline);
+/// Lets the values of other processes' objects come; null ones are passed over. Does not wait.
+void ask_for(std::span<ObjectEntry* const> entries);
 /// Calls `ready(context)` once, from the thread that completes the object, or at once when it is ready already.
 void on_ready(const Handle& handle, void (*ready)(void*), void* context);
 Status cancel(const Handle& handle, bool force);
