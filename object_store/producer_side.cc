@@ -10,10 +10,6 @@
 #include <cerrno>
 #include <cstring>
 
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
-
 namespace manta::object_store::detail {
 namespace {
 
@@ -21,18 +17,6 @@ constexpr uint64_t kBackingStep = uint64_t{4} << 20;
 /// Past the deadline, for the raylet's own answer: it says more than "timeout", and has patience while a disk makes room.
 constexpr auto kGrace = std::chrono::seconds(102);
 constexpr uint64_t kTailGrain = uint64_t{64} << 10;
-
-/// Takes the pages now, so that a machine without memory is an error here and never a signal at a write.
-Status populate(const Mapping& mapping, const Fd& fd, uint64_t from, uint64_t to) {
-  (void)::madvise(mapping.data() + from, to - from, MADV_HUGEPAGE);  // where the machine allows it for shared memory
-  if (::madvise(mapping.data() + from, to - from, MADV_POPULATE_WRITE) == 0) return {};
-  int error = errno;
-  if (error == EINVAL)
-    error = ::posix_fallocate(fd.get(), static_cast<off_t>(from), static_cast<off_t>(to - from));  // before Linux 5.14
-  if (error == 0) return {};
-  return Status(Code::kIo, "the machine has no memory for " + std::to_string(to - from) +
-                               " bytes of the object store: " + std::strerror(error));
-}
 
 }  // namespace
 
@@ -74,6 +58,10 @@ Result<MutableBlock> ProducerSide::create(size_t size_bytes, std::chrono::millis
 Result<MutableBlock> ProducerSide::create_dedicated(size_t size_bytes, Deadline deadline) {
   std::unique_lock lock(mutex_);
   if (!broken_.ok()) return broken_;
+  if (std::unique_ptr<Segment> ready = take_ready(size_bytes)) {
+    want_dedicated(size_bytes);
+    return block_in_dedicated(lock, std::move(ready), size_bytes);
+  }
   MANTA_ASSIGN_OR_RETURN(uint64_t mine, request(lock, size_bytes, deadline, true));
   Waiting& waiting = waiting_.at(mine);
   changed_.wait_until(lock, deadline + kGrace, [&] { return waiting.answered || !broken_.ok(); });
@@ -83,6 +71,16 @@ Result<MutableBlock> ProducerSide::create_dedicated(size_t size_bytes, Deadline 
                                    : Status(Code::kTimeout, "the raylet did not answer a request for store memory");
   leave(mine);
   if (!status.ok()) return status;
+  const bool is_cold = segment->backed_bytes < size_bytes;
+  Result<MutableBlock> block = block_in_dedicated(lock, std::move(segment), size_bytes);
+  if (!is_cold || !block.ok()) return block;
+  lock.lock();
+  want_dedicated(size_bytes);  // only now: both would take pages at the same time
+  return block;
+}
+
+Result<MutableBlock> ProducerSide::block_in_dedicated(std::unique_lock<std::mutex>& lock, std::unique_ptr<Segment> segment,
+                                                      size_t size_bytes) {
   std::optional<uint64_t> offset = segment->allocator.allocate(size_bytes);
   MANTA_CHECK(offset && !segment->slots.empty(), size_bytes, segment->mapping->size_bytes());  // on_granted looked
   MutableBlock block = block_in(*segment, *offset, size_bytes);
@@ -111,15 +109,15 @@ std::optional<MutableBlock> ProducerSide::try_standard(size_t size_bytes) {
 }
 
 Result<uint64_t> ProducerSide::request(std::unique_lock<std::mutex>& lock, size_t size_bytes, Deadline deadline,
-                                       bool dedicated) {
+                                       bool dedicated, bool ahead) {
   uint64_t id = ++last_request_;
   const uint64_t more_slots = dedicated ? 0 : segment_without_slots(size_bytes);
   waiting_[id] = {
       .size_bytes = size_bytes, .dedicated = dedicated, .more_slots = more_slots, .status = {}, .segment = nullptr};
   if (!dedicated) ++standard_requests_;
   auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
-  wire::RequestSegment message{id, size_bytes, static_cast<uint32_t>(std::clamp<int64_t>(left, 0, 0xffffffff)), dedicated,
-                               more_slots};
+  wire::RequestSegment message{id,        size_bytes, static_cast<uint32_t>(std::clamp<int64_t>(left, 0, 0xffffffff)),
+                               dedicated, more_slots, ahead};
   lock.unlock();
   Status sent = send_(message.kType, wire::encode(message), {});
   lock.lock();
@@ -175,20 +173,18 @@ Status ProducerSide::back(MutableBlock& block) {
   std::unique_lock lock(mutex_);
   bool is_dedicated = dedicated_.contains(block.location_.segment);
   Segment& segment = *(is_dedicated ? dedicated_ : standard_).at(block.location_.segment);  // stays: the block is in it
-  if (end <= segment.backed_bytes) return {};
+  if (end <= segment.backed_bytes) {
+    if (!is_dedicated) want_standard(segment);
+    return {};
+  }
   uint64_t from = segment.backed_bytes;
   uint64_t step = is_dedicated ? kPageBytes : kBackingStep;
   uint64_t to = std::min<uint64_t>((end + step - 1) / step * step, segment.allocator.size_bytes());
   lock.unlock();
   MANTA_RETURN_IF_ERROR(populate(*segment.mapping, segment.fd, from, to));
   lock.lock();
-  // Its end may have been given back meanwhile: the pages there are not ours to keep.
-  if (const uint64_t left = segment.allocator.size_bytes(); left < to) {
-    (void)::fallocate(segment.fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(left),
-                      static_cast<off_t>(to - left));
-    to = left;
-  }
-  segment.backed_bytes = std::max(segment.backed_bytes, to);
+  set_backed(segment, to);
+  if (!is_dedicated) want_standard(segment);
   return {};
 }
 
@@ -286,6 +282,8 @@ void ProducerSide::on_granted(wire::SegmentGranted message, Fd fd) {
     lock.unlock();
     Result<Mapping> mapped = Mapping::map(fd, message.size_bytes, Mapping::Access::kReadWrite);
     if (mapped.ok()) mapping = std::make_shared<Mapping>(std::move(mapped).value());
+    if (mapping)
+      (void)::madvise(mapping->data(), mapping->size_bytes(), MADV_HUGEPAGE);  // where shared memory may have them
     status = mapped.status();
     lock.lock();
   }
@@ -352,7 +350,13 @@ void ProducerSide::on_trim(const wire::TrimSegments& message) {
   std::vector<wire::ReturnSegment> tails;
   {
     std::lock_guard lock(mutex_);
+    ++trims_;
     surplus = take_surplus(true);
+    for (std::unique_ptr<Segment>& segment : ready_) {
+      surplus.push_back(segment->id);
+      keep(std::move(segment));
+    }
+    ready_.clear();
     for (auto& [id, segment] : standard_) {
       const uint64_t before = segment->allocator.size_bytes();
       const uint64_t end = message.wanted_bytes == 0 ? before : segment->allocator.cut_tail(kTailGrain);
@@ -374,6 +378,7 @@ void ProducerSide::disconnected(const Status& cause) {
   std::lock_guard lock(mutex_);
   broken_ = cause;
   changed_.notify_all();
+  ahead_wake_.notify_all();
 }
 
 std::shared_ptr<Mapping> ProducerSide::mapping_of(uint64_t segment) const {
@@ -385,6 +390,11 @@ std::shared_ptr<Mapping> ProducerSide::mapping_of(uint64_t segment) const {
 
 void ProducerSide::add_stats(StoreClient::Stats& stats) const {
   std::lock_guard lock(mutex_);
+  for (const auto& segment : ready_) {
+    ++stats.segments;
+    stats.segment_bytes += segment->mapping->size_bytes();
+    stats.ready_bytes += segment->mapping->size_bytes();
+  }
   for (const auto* segments : {&standard_, &dedicated_}) {
     for (const auto& [id, segment] : *segments) {
       ++stats.segments;

@@ -1,5 +1,9 @@
 // The writing half of StoreClient: segments granted to this process, and blocks in them.
 //
+// Who puts large objects gets memory ahead: a thread of this side's own asks the raylet for another segment of that size and
+// takes its pages, so that the next put finds it ready. It gets only what the store has plenty of, and gives it back when
+// the store is short or nothing is put any more.
+//
 // Thread safety: everything, behind one lock that is never held while sending, mapping or touching pages.
 #pragma once
 
@@ -11,6 +15,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <thread>
 #include <unordered_map>
 #include <vector>
 
@@ -19,6 +24,9 @@ namespace manta::object_store::detail {
 class ProducerSide : public std::enable_shared_from_this<ProducerSide> {
  public:
   explicit ProducerSide(StoreClient::SendFn send) : send_(std::move(send)) {}
+  ~ProducerSide() { stop(); }
+  /// Ends the thread; nothing is sent by it any more.
+  void stop();
 
   [[nodiscard]] Result<MutableBlock> create(size_t size_bytes, std::chrono::milliseconds timeout);
   [[nodiscard]] Result<wire::ObjectLocation> seal(MutableBlock&& block, ObjectId id);
@@ -71,7 +79,10 @@ class ProducerSide : public std::enable_shared_from_this<ProducerSide> {
   [[nodiscard]] std::optional<MutableBlock> try_standard(size_t size_bytes);
   /// Sends a request; `answered` of its entry in `waiting_` says when it is done. The lock is released meanwhile.
   [[nodiscard]] Result<uint64_t> request(std::unique_lock<std::mutex>& lock, size_t size_bytes, Deadline deadline,
-                                         bool dedicated);
+                                         bool dedicated, bool ahead = false);
+  [[nodiscard]] Result<MutableBlock> block_in_dedicated(std::unique_lock<std::mutex>& lock, std::unique_ptr<Segment> segment,
+                                                        size_t size_bytes);
+  [[nodiscard]] std::unique_ptr<Segment> take_ready(size_t size_bytes);
   [[nodiscard]] uint64_t segment_without_slots(size_t size_bytes) const;
   void leave(uint64_t request);
   void take_back(uint64_t request);
@@ -81,6 +92,15 @@ class ProducerSide : public std::enable_shared_from_this<ProducerSide> {
   [[nodiscard]] std::vector<uint64_t> take_surplus(bool and_the_spare = false);
   void keep(std::unique_ptr<Segment> segment);
   void give_back(const std::vector<uint64_t>& segments);
+
+  // producer_ahead.cc; the lock is held
+  void want_dedicated(size_t size_bytes);
+  void want_standard(const Segment& segment);
+  void start_ahead();
+  void run_ahead();
+  void back_standard(std::unique_lock<std::mutex>& lock, uint64_t id);
+  void fetch_dedicated(std::unique_lock<std::mutex>& lock, size_t size_bytes);
+  void set_backed(Segment& segment, uint64_t to);
 
   StoreClient::SendFn send_;
   mutable std::mutex mutex_;
@@ -98,6 +118,17 @@ class ProducerSide : public std::enable_shared_from_this<ProducerSide> {
     uint64_t backed_bytes = 0;
   };
   std::unordered_map<uint64_t, Kept> kept_;
+
+  std::vector<std::unique_ptr<Segment>> ready_;  // dedicated ones, with pages, for what comes next
+  size_t ahead_dedicated_ = 0;                   // bytes, wanted from the thread
+  uint64_t ahead_standard_ = 0;                  // a segment
+  uint64_t trims_ = 0;                           // times that memory was asked back
+  bool stopping_ = false;
+  std::condition_variable ahead_wake_;
+  std::thread ahead_;
 };
+
+/// Takes the pages now, so that a machine without memory is an error here and never a signal at a write.
+[[nodiscard]] Status populate(const Mapping& mapping, const Fd& fd, uint64_t from, uint64_t to);
 
 }  // namespace manta::object_store::detail

@@ -51,7 +51,10 @@ StoreClient::StoreClient(std::shared_ptr<detail::ProducerSide> producer, std::sh
                          SendFn send)
     : producer_(std::move(producer)), reader_(std::move(reader)), send_(std::move(send)) {}
 
-StoreClient::~StoreClient() { disconnected(Status(Code::kUnavailable, "the object store's client is closed")); }
+StoreClient::~StoreClient() {
+  disconnected(Status(Code::kUnavailable, "the object store's client is closed"));
+  producer_->stop();
+}
 
 Result<std::unique_ptr<StoreClient>> StoreClient::create(const Fd& table, HazardPage hazard, SendFn send) {
   MANTA_ASSIGN_OR_RETURN(ObjectTableView view, ObjectTableView::open(table));

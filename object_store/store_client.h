@@ -110,6 +110,7 @@ class StoreClient {
   struct Stats {
     uint64_t segments = 0;  ///< Granted to this process.
     uint64_t segment_bytes = 0;
+    uint64_t ready_bytes = 0;      ///< Of these, in segments kept ready for what comes next.
     uint64_t used_bytes = 0;       ///< Of these, in blocks and objects that are not reclaimed.
     uint64_t pins = 0;             ///< Hazard slots in use.
     uint64_t mapped_segments = 0;  ///< Of other processes, open for reading.

@@ -388,9 +388,11 @@ TEST(Store, RetiredSegmentsAreUnmappedOnceNobodyReadsThem) {
   EXPECT_GE(TestNode::resident_bytes(), 10 * kMiB);
   (*producer)->free({&at, 1});
   ASSERT_TRUE(node.eventually([](const StoreStats& stats) { return stats.warm_bytes >= 10 * kMiB; }));
+  node.clock.advance(std::chrono::seconds(11));  // what the producer keeps ready comes back, too
+  EXPECT_TRUE(node.eventually([&](const StoreStats& stats) { return stats.warm_bytes == stats.granted_bytes; }));
   node.clock.advance(std::chrono::seconds(11));
   EXPECT_TRUE(node.eventually(
-      [&](const StoreStats& stats) { return stats.warm_bytes == 0 && (*reader)->stats().mapped_segments == 0; }));
+      [&](const StoreStats& stats) { return stats.granted_bytes == 0 && (*reader)->stats().mapped_segments == 0; }));
   EXPECT_EQ(TestNode::resident_bytes(), 0u);
 }
 
@@ -405,6 +407,24 @@ TEST(Store, AWarmSegmentIsGrantedAgainWithItsPages) {
   EXPECT_NE(second.generation, first.generation);
   EXPECT_TRUE(is_filled((*client)->pin(second).value(), 10 * kMiB, 2));
   EXPECT_EQ((*client)->pin(first).status().code(), Code::kLost);
+}
+
+TEST(Store, WhoPutsLargeObjectsFindsTheNextOneReady) {
+  TestNode node(128 * kMiB);
+  node.start();
+  auto client = node.client(1);
+  put(*client, 10 * kMiB, 1, 1, 1);
+  // Another segment, with its pages, though nobody has asked for it yet.
+  ASSERT_TRUE(node.eventually([&](const StoreStats&) { return (*client)->stats().ready_bytes >= 10 * kMiB; }));
+  EXPECT_GE(TestNode::resident_bytes(), 20 * kMiB);
+  const uint64_t sent = client->sent();
+  MutableBlock block = (*client)->create(10 * kMiB, kPatience).value();
+  EXPECT_TRUE(node.eventually([&](const StoreStats&) { return (*client)->stats().ready_bytes >= 10 * kMiB; }));
+  EXPECT_LE(client->sent(), sent + 1);  // only for the one after it
+  // It is nobody's for long: others get it when they need it.
+  auto other = node.client(2);
+  EXPECT_TRUE((*other)->create(105 * kMiB, kPatience).ok());
+  EXPECT_EQ((*client)->stats().ready_bytes, 0u);
 }
 
 TEST(Store, WithoutARayletEverythingFailsAndNothingHangs) {
