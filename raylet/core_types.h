@@ -126,8 +126,8 @@ struct Spawn {
   std::vector<std::string> arguments;  ///< Without the program's own name.
   std::string working_directory;
   std::map<std::string, std::string> env;  ///< Set over the raylet's own environment.
-  /// It may be a fork of a program that started earlier: its environment is everybody's, and it is not among the first, for
-  /// which that program would have to be started too.
+  bool is_first = false;                   ///< Of those that start with the driver.
+  /// It may be a fork of a program that started earlier: its environment is everybody's.
   bool may_fork = false;
 };
 

@@ -34,10 +34,13 @@ Status ForkServer::start(const Spawn& like) {
   return {};
 }
 
+void ForkServer::prepare(const Spawn& like) {
+  if (state_ != State::kNone) return;
+  if (const Status status = start(like); !status.ok()) give_up(status.message());
+}
+
 bool ForkServer::order(const Spawn& spawn) {
-  if (state_ == State::kNone) {
-    if (const Status status = start(spawn); !status.ok()) give_up(status.message());
-  }
+  prepare(spawn);
   if (state_ != State::kReady) return false;
   Result<std::pair<WorkerProcess, WorkerEnds>> both = make_ends();
   if (!both.ok()) return false;

@@ -1,6 +1,6 @@
 // The raylet's side of the fork server: the user's program, started once, that makes further workers by forking itself
-// (actors/fork_server.h says how and why that is safe). Started when the first worker beyond the prestarted ones is wanted,
-// so that a short program does without.
+// (actors/fork_server.h says how and why that is safe). Started when the program has worked for a moment, or wants a worker
+// beyond the first, so that a short program does without.
 //
 //   NONE --start--> STARTING --ready--> READY --it died, refused, or was given up--> OVER (workers are spawned as before)
 //
@@ -30,6 +30,8 @@ class ForkServer {
   /// Kills the server. Workers that it made live on.
   ~ForkServer();
 
+  /// Starts the server, if none was started yet.
+  void prepare(const Spawn& like);
   /// Orders the worker; false when this cannot (yet) be done here. The first call starts the server.
   bool order(const Spawn& spawn);
   /// Whether the worker is ordered and not started.

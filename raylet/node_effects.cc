@@ -112,7 +112,9 @@ void NodeServer::carry_out(Connect& effect) {
 }
 
 void NodeServer::carry_out(Spawn& effect) {
-  if (!effect.may_fork || is_ending_ || !forks_->order(effect)) spawn(effect);
+  const bool may_fork = effect.may_fork && !effect.is_first && !is_ending_;
+  if (effect.is_first && !plain_worker_) plain_worker_ = effect;
+  if (!may_fork || !forks_->order(effect)) spawn(effect);
 }
 
 void NodeServer::spawn(Spawn& effect) {

@@ -159,6 +159,7 @@ int NodeServer::wait_ms() const {
   if (const std::optional<Time> due = store_->next_deadline())
     deadline_us = std::min(deadline_us, std::chrono::ceil<std::chrono::microseconds>(due->time_since_epoch()).count());
   if (core_->wants_memory_samples()) deadline_us = std::min(deadline_us, next_memory_us_);
+  if (fork_server_due_us_ != 0) deadline_us = std::min(deadline_us, fork_server_due_us_);
   if (deadline_us == kNever) return -1;
   return static_cast<int>(std::clamp<int64_t>((deadline_us - now_us() + 999) / 1000, 0, 60'000));
 }
@@ -167,7 +168,18 @@ void NodeServer::run_due() {
   if (const auto deadline_us = core_->next_deadline_us(); deadline_us && *deadline_us <= now_us()) step(Tick{});
   if (const auto due = store_->next_deadline(); due && *due <= Clock::real().now()) store_->tick();
   if (core_->wants_memory_samples() && next_memory_us_ <= now_us()) sample_memory();
+  prepare_fork_server();
   drop_overflowing();
+}
+
+void NodeServer::prepare_fork_server() {
+  if (!plain_worker_) return;
+  const int64_t now = now_us();
+  if (fork_server_due_us_ == 0 && core_->wants_memory_samples()) fork_server_due_us_ = now + kForkServerUs;
+  if (fork_server_due_us_ == 0 || now < fork_server_due_us_) return;
+  forks_->prepare(*plain_worker_);
+  plain_worker_.reset();
+  fork_server_due_us_ = 0;
 }
 
 void NodeServer::sample_memory() {

@@ -54,6 +54,8 @@ class NodeServer {
  private:
   /// From a Goodbye to the end: how long killed workers may take to disappear, and the driver to read what is left.
   static constexpr int64_t kEndUs = 1'000'000;
+  /// From the first work to the start of the fork server: a program that ends sooner does without.
+  static constexpr int64_t kForkServerUs = 100'000;
   static constexpr size_t kMaxVisitors = 64;
   static constexpr int kMaxLogBatchesBehind = 64;  ///< Of at most 64 KiB each.
 
@@ -96,6 +98,7 @@ class NodeServer {
   }
   void run_due();
   void sample_memory();
+  void prepare_fork_server();
   [[nodiscard]] int wait_ms() const;
 
   // Clients.
@@ -162,6 +165,8 @@ class NodeServer {
 
   std::unordered_map<WorkerToken, RunningWorker> workers_;
   std::unique_ptr<ForkServer> forks_;
+  std::optional<Spawn> plain_worker_;               // how to start one, for the fork server
+  int64_t fork_server_due_us_ = 0;                  // 0: not yet known, or started
   std::unordered_map<ChannelId, Fd> new_channels_;  // from Connect to the Send that takes it along
   Fd signals_;
   Fd listener_;

@@ -36,7 +36,8 @@ Worker* RayletCore::spawn(const Environment& env, Lease* dedicated_to) {
              .arguments = driver.hello.arguments,
              .working_directory = driver.hello.working_directory,
              .env = worker_environment(worker, dedicated_to),
-             .may_fork = is_prestarted_ && env.empty() && dedicated_to == nullptr});
+             .is_first = !is_prestarted_,
+             .may_fork = env.empty() && dedicated_to == nullptr});
   return &worker;
 }
 
