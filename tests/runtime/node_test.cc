@@ -151,13 +151,13 @@ TEST(Workers, OfAnEnvironmentOfTheirOwnAreStartedWithIt) {
   EXPECT_EQ(actor.call<&Family::environment>("FLAVOUR").get(), "salt");
 }
 
-/// Takes a little more all the time.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr int64_t kMemoryBytes = int64_t{3} << 30;  // shadow memory counts as the workers'
 #else
 constexpr int64_t kMemoryBytes = int64_t{400} << 20;
 #endif
 
+/// Takes a little more all the time.
 int take_memory(int mebibytes) {
   std::vector<std::string> taken;
   for (int i = 0; i < mebibytes; i += 20) {
