@@ -69,6 +69,8 @@ void Table::rows(std::span<const Row> rows, const std::function<std::vector<doub
 }
 
 void Table::print_heading() {
+  if (std::getenv("MANTA_BENCH_QUICK") != nullptr)
+    std::printf("a quick run: one round, and a tenth of the work that the rows name\n");
   if (std::getenv("MANTA_BENCH_MARKDOWN") != nullptr) {
     std::printf(
         "| operation | least / median / most | goal | the machine's limit, same run | part of it "

@@ -28,7 +28,7 @@ inline Bag bag_of(int count) {
 inline int size_of_bag(const Bag& bag) { return static_cast<int>(bag.refs.size()); }
 inline int sum_of_bag(const Bag& bag) {
   int sum = 0;
-  for (const Ref<int>& ref : bag.refs) sum += ref.get();
+  for (const int value : get(bag.refs)) sum += value;
   return sum;
 }
 
