@@ -98,7 +98,8 @@ int main(int argc, char** argv) {
   const char* const cpus = std::getenv("CPUS");
   const char* const rows = std::getenv("ROWS");
   ray::RayConfig config;
-  config.head_args = {"--num-cpus",        cpus != nullptr ? cpus : "2", "--temp-dir", std::string(scratch) + "/ray",
+  config.head_args = {"--num-cpus",          cpus != nullptr ? cpus : "2",
+                      "--temp-dir",          std::string(scratch) + "/ray",
                       "--include-dashboard", "false"};
   ray::Init(config, argc, argv);
   if (rows != nullptr && std::string(rows) == "calls")
