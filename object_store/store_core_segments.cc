@@ -174,7 +174,9 @@ void StoreCore::on(const event::Return& event) {
   if (event.from_offset == 0) {
     if (segment.occupied > 0) return reject("not empty");
     make_warm(event.segment);
-    return serve();
+    serve();
+    if (is_short()) request_scan();
+    return;
   }
   if (segment.dedicated || event.from_offset % kPageBytes != 0 || event.from_offset >= segment.size_bytes ||
       UsedMap(segment.used).any(event.from_offset, segment.size_bytes - event.from_offset))

@@ -36,7 +36,12 @@ uint64_t StoreCore::wanted_bytes() const {
     wanted += needed_bytes(spilled_.at(name).size_bytes);
     if (wanted >= kMaxWantedBytes) break;
   }
-  if (!waiting_.empty()) wanted += needed_bytes(waiting_.front().request.message.size_bytes);
+  if (!waiting_.empty()) {
+    const wire::RequestSegment& first = waiting_.front().request.message;
+    wanted += needed_bytes(first.size_bytes);
+    // Who puts many objects goes on while the disk makes room for the next ones.
+    if (!first.dedicated) wanted += std::min(options_.capacity_bytes / 8, kMaxWantedBytes);
+  }
   return std::min(wanted, options_.capacity_bytes);
 }
 
