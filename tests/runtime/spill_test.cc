@@ -2,6 +2,8 @@
 #include "tests/runtime/program.h"
 
 #include <gtest/gtest.h>
+#include <spawn.h>
+#include <sys/wait.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -89,9 +91,22 @@ TEST(Spilling, ADamagedFileIsAnErrorThatNamesItAndOthersAreRead) {
 // A program of its own, whose mantad is killed: see main.
 TEST(Spilling, AKilledNodeLeavesNoFiles) {
   const std::string base = (spill_base() / "killed").string();
-  const std::string command = "MANTA_SPILL_DIR=" + base + " MANTA_SESSION_DIR=" + base + "-sessions SPILL_AND_KILL=1 " +
-                              fs::read_symlink("/proc/self/exe").string() + " > /dev/null 2>&1";
-  EXPECT_EQ(WEXITSTATUS(std::system(command.c_str())), 7);
+  std::vector<std::string> words = {"MANTA_SPILL_DIR=" + base, "MANTA_SESSION_DIR=" + base + "-sessions",
+                                    "SPILL_AND_KILL=1"};
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string_view word = *entry;
+    if (!word.starts_with("MANTA_SPILL_DIR=") && !word.starts_with("MANTA_SESSION_DIR=")) words.emplace_back(word);
+  }
+  std::vector<char*> environment;
+  for (std::string& word : words) environment.push_back(word.data());
+  environment.push_back(nullptr);
+  std::string program = fs::read_symlink("/proc/self/exe").string();
+  char* const arguments[] = {program.data(), nullptr};
+  pid_t child = 0;
+  int status = 0;
+  ASSERT_EQ(::posix_spawn(&child, program.c_str(), nullptr, nullptr, arguments, environment.data()), 0);
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(WEXITSTATUS(status), 7);
   EXPECT_TRUE(fs::is_empty(base));
   EXPECT_TRUE(fs::is_empty(base + "-sessions"));
 }
