@@ -190,7 +190,7 @@ int main(int argc, char** argv) {
     if (::mkdtemp(folder.data()) == nullptr) return 1;
     ::setenv("MANTA_LOG_DIR", folder.c_str(), 1);
     ::setenv("MANTA_LOG_LEVEL", "debug", 1);
-    ::setenv("MANTA_MEMORY_BYTES", std::to_string(kMemoryBytes).c_str(), 1);
+    ::setenv("MANTA_MEMORY_BYTES", std::to_string(program::kMemoryBytes).c_str(), 1);
   }
   const int code = manta::run(argc, argv, [] { return RUN_ALL_TESTS(); });
   if (!folder.empty()) std::filesystem::remove_all(folder);
