@@ -58,7 +58,7 @@ TestNode::TestNode(uint64_t capacity_bytes, uint64_t spill_bytes) {
   const char* given = std::getenv("MANTA_SPILL_DIR");
   const bool has_shm = ::access("/dev/shm", W_OK | X_OK) == 0;
   std::filesystem::path base = given != nullptr ? given : has_shm ? "/dev/shm" : std::filesystem::temp_directory_path();
-  spill_folder_ = (base / ("manta-test-spill-" + std::to_string(::getpid()) + "-" + std::to_string(++count))).string();
+  spill_folder_ = (base / ("store-test-spill-" + std::to_string(::getpid()) + "-" + std::to_string(++count))).string();
   server_ =
       StoreServer::create(
           {.capacity_bytes = capacity_bytes, .spill_folder = spill_folder_, .spill_bytes = spill_bytes, .clock = &clock})
