@@ -412,7 +412,7 @@ TEST(Store, AWarmSegmentIsGrantedAgainWithItsPages) {
   const auto segments = before.granted_bytes / (10 * kMiB);  // the first, and perhaps the one kept ready
   wire::ObjectLocation second = put(*client, 10 * kMiB, 2, 1, 2);
   EXPECT_LE(second.segment, segments) << "a new one was made";
-  if (second.segment == first.segment) EXPECT_NE(second.generation, first.generation);
+  EXPECT_TRUE(second.segment != first.segment || second.generation != first.generation);
   EXPECT_TRUE(is_filled((*client)->pin(second).value(), 10 * kMiB, 2));
   EXPECT_EQ((*client)->pin(first).status().code(), Code::kLost);
 }
