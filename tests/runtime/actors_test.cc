@@ -1,4 +1,5 @@
 // Actors on a real local node.
+#include "tests/runtime/errors.h"
 #include "tests/runtime/program.h"
 
 #include <gtest/gtest.h>
@@ -10,17 +11,6 @@ namespace {
 
 using manta::Code;
 using namespace std::chrono_literals;
-
-template <typename F>
-manta::Error error_of(F&& f) {
-  try {
-    f();
-  } catch (const manta::Error& error) {
-    return error;
-  }
-  ADD_FAILURE() << "no error";
-  return manta::Error(manta::Status());
-}
 
 bool is_alive(int pid) { return ::kill(pid, 0) == 0; }
 bool ends(int pid) {

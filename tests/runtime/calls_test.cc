@@ -1,4 +1,5 @@
 // Tasks on a real local node: mantad, worker processes, rings, shared memory.
+#include "tests/runtime/errors.h"
 #include "tests/runtime/program.h"
 
 #include <gtest/gtest.h>
@@ -17,17 +18,6 @@ std::string fresh_path(const char* name) {
   const auto path = std::filesystem::temp_directory_path() / ("manta-test-" + std::to_string(::getpid()) + "-" + name);
   std::filesystem::remove(path);
   return path.string();
-}
-
-template <typename F>
-manta::Error error_of(F&& f) {
-  try {
-    f();
-  } catch (const manta::Error& error) {
-    return error;
-  }
-  ADD_FAILURE() << "no error";
-  return manta::Error(manta::Status());
 }
 
 TEST(Tasks, RunInAnotherProcessOfTheSameProgram) {

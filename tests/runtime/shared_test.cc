@@ -1,4 +1,5 @@
 // Actors that share processes.
+#include "tests/runtime/errors.h"
 #include "tests/runtime/program.h"
 
 #include <gtest/gtest.h>
@@ -44,17 +45,6 @@ struct Refuses {
   explicit Refuses(const std::string& why) { throw MyError(why); }
   int never() { return 1; }
 };
-
-template <typename F>
-manta::Error error_of(F&& f) {
-  try {
-    f();
-  } catch (const manta::Error& error) {
-    return error;
-  }
-  ADD_FAILURE() << "no error";
-  return manta::Error(manta::Status());
-}
 
 Actor<Cell> cell() { return manta::spawn<Cell>.with({.shared_process = true})(); }
 
