@@ -8,6 +8,7 @@
 #include <manta/error.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstdlib>
 
@@ -23,12 +24,19 @@ namespace {
 constexpr size_t kMaxLiveCalls = 4'000'000;
 constexpr size_t kMaxQueuedBytes = size_t{256} << 20;
 
-/// MANTA_MAX_QUEUED_BYTES, for tests and for drivers with much memory.
+/// MANTA_MAX_QUEUED_BYTES, for drivers with little or much memory. Throws Error(kInvalid) when it is no size.
 size_t most_queued_bytes() {
   static const size_t most = [] {
     const char* const text = std::getenv("MANTA_MAX_QUEUED_BYTES");
-    const unsigned long long given = text != nullptr ? std::strtoull(text, nullptr, 10) : 0;
-    return given > 0 ? static_cast<size_t>(given) : kMaxQueuedBytes;
+    if (text == nullptr || *text == '\0') return kMaxQueuedBytes;
+    const std::string_view given = text;
+    size_t bytes = 0;
+    const auto [end, error] = std::from_chars(given.data(), given.data() + given.size(), bytes);
+    if (error != std::errc() || end != given.data() + given.size() || bytes == 0) {
+      throw Error(Status(Code::kInvalid, "MANTA_MAX_QUEUED_BYTES is \"" + std::string(given) +
+                                             "\"; it must be a whole number of bytes above 0"));
+    }
+    return bytes;
   }();
   return most;
 }
@@ -102,16 +110,17 @@ Call* NodeRuntime::new_call(const detail::Function& function, std::vector<Argume
 // A submitter that outruns the workers waits here, taking replies, instead of filling the memory.
 void NodeRuntime::wait_for_room(const std::vector<Argument>& arguments, bool throw_when_full) {
   const size_t bytes = inline_bytes(arguments);
+  const size_t most = most_queued_bytes();
   const auto has_room = [&] {
     const size_t calls = live_calls_.load(std::memory_order_relaxed);
     const size_t queued = queued_bytes_.load(std::memory_order_relaxed);
-    return calls < kMaxLiveCalls && (queued == 0 || queued + bytes <= most_queued_bytes());
+    return calls < kMaxLiveCalls && (queued == 0 || queued + bytes <= most);
   };
   if (has_room()) return;
   if (throw_when_full) {
     throw Error(Status(Code::kFull, "this process has " + std::to_string(live_calls_.load()) + " calls with " +
                                         std::to_string(queued_bytes_.load()) + " bytes of arguments queued (at most " +
-                                        std::to_string(kMaxLiveCalls) + " and " + std::to_string(most_queued_bytes()) +
+                                        std::to_string(kMaxLiveCalls) + " and " + std::to_string(most) +
                                         "): take results before submitting more, or pass big arguments as Refs from put"));
   }
   wait_until(has_room, detail::kForever);
