@@ -1,0 +1,244 @@
+// What mantads say to each other: the messages of a cluster. They cross a NodeLink (wire/net/node_link.h) as {type, body};
+// see docs/cluster-internals.md for who says what when.
+//
+// Every id that a node gives out starts with the node's number (see node_of), so who must handle a message is read off the
+// ids in it and nobody keeps a directory of processes. A number stands for one incarnation of one node: a mantad that is
+// started again gets another, and what an earlier number says has no effect any more.
+#pragma once
+
+#include "wire/messages.h"
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+namespace manta::wire {
+
+/// 1 is the head's own node, and the one node of a local session. 0 is none: ids without a number are the node's own.
+using NodeNumber = uint32_t;
+inline constexpr NodeNumber kHeadNode = 1;
+inline constexpr int kNodeShift = 40;  ///< 24 bits of node, 40 bits of what the node counts.
+inline constexpr NodeNumber kMaxNodeNumber = (1u << 24) - 1;
+
+/// Of a ProcessId, SegmentId, LeaseId or ChannelId.
+[[nodiscard]] constexpr NodeNumber node_of(uint64_t id) { return static_cast<NodeNumber>(id >> kNodeShift); }
+[[nodiscard]] constexpr uint64_t first_id_of(NodeNumber node) { return uint64_t{node} << kNodeShift; }
+
+/// What a node has, or has left. Per device, because a share that fits a sum may fit no device.
+struct DeviceAmount {
+  int64_t share = 0;  ///< In 1/10,000 of the device.
+  int64_t memory_bytes = 0;
+  auto operator<=>(const DeviceAmount&) const = default;
+  MSGPACK_DEFINE(share, memory_bytes)
+};
+struct NodeResources {
+  int64_t cpus = 0;  ///< Of what is left: may be negative while a worker that waited goes on.
+  int64_t memory_bytes = 0;
+  std::map<std::string, int64_t> custom;
+  std::vector<DeviceAmount> devices;
+  auto operator<=>(const NodeResources&) const = default;
+  MSGPACK_DEFINE(cpus, memory_bytes, custom, devices)
+};
+
+struct NodeInfo {
+  NodeNumber number = 0;
+  std::string name;           ///< For people: host and pid.
+  std::string endpoint;       ///< tcp://host:port, where its NodeLink listens.
+  std::string bulk_endpoint;  ///< host:port of its object transfer; empty: it serves none.
+  std::string public_key;     ///< CURVE, z85; empty in a cluster without keys (loopback only).
+  std::string certificate;    ///< SHA-256 of its TLS certificate, hex; empty likewise.
+  std::map<std::string, std::string> labels;
+  NodeResources capacity;
+  bool is_driver = false;  ///< Came with a driver and goes with it; takes no work of others.
+  MSGPACK_DEFINE(number, name, endpoint, bulk_endpoint, public_key, certificate, labels, capacity, is_driver)
+};
+
+enum class NodeType : uint16_t {
+  kJoin = 1,
+  kJoined,
+  kJoinRefused,
+  kHeartbeat,
+  kMembers,
+  kView,
+  kToHead = 20,
+  kFromHead,
+  kForward = 30,
+  kDeliver,
+  kProcessGone,
+  kRemoteLease,
+  kLeaseSpilled,
+  kGetJob = 40,
+  kJob,
+  kGetProgram,
+  kProgramChunk,
+  kCredit = 60,
+};
+
+// ---------------------------------------------------------------------------------------------------- membership
+
+/// node -> head, before it has a number. The head answers by connecting to `info.endpoint`: joined means that both ways
+/// work.
+struct Join {
+  static constexpr NodeType kType = NodeType::kJoin;
+  uint32_t protocol = kProtocolVersion;
+  std::string version;  ///< Of Manta.
+  NodeInfo info;        ///< Without a number.
+  uint64_t nonce = 0;   ///< Random; comes back, so that a repeated Join is answered with the same number.
+  MSGPACK_DEFINE(protocol, version, info, nonce)
+};
+
+struct Joined {  ///< head -> node.
+  static constexpr NodeType kType = NodeType::kJoined;
+  uint64_t nonce = 0;
+  NodeNumber number = 0;
+  std::string cluster;  ///< Random, made with the head's state.
+  std::vector<NodeInfo> members;
+  MSGPACK_DEFINE(nonce, number, cluster, members)
+};
+
+struct JoinRefused {
+  static constexpr NodeType kType = NodeType::kJoinRefused;
+  uint64_t nonce = 0;
+  WireStatus status;
+  MSGPACK_DEFINE(nonce, status)
+};
+
+/// node -> head twice a second, and at once when `available` changed much; head -> node as often (then without resources).
+struct Heartbeat {
+  static constexpr NodeType kType = NodeType::kHeartbeat;
+  uint64_t sequence = 0;
+  uint64_t view_version = 0;  ///< From a node: the newest view it has. From the head: the newest there is.
+  bool has_resources = false;
+  NodeResources available;
+  uint32_t waiting = 0;      ///< Requests in its queue.
+  bool is_draining = false;  ///< Takes no new work.
+  MSGPACK_DEFINE(sequence, view_version, has_resources, available, waiting, is_draining)
+};
+
+struct NodeGone {
+  NodeNumber number = 0;
+  WireStatus cause;
+  MSGPACK_DEFINE(number, cause)
+};
+
+/// head -> nodes. A node that finds its own number among the gone ends its work and joins anew.
+struct Members {
+  static constexpr NodeType kType = NodeType::kMembers;
+  std::vector<NodeInfo> joined;
+  std::vector<NodeGone> gone;
+  MSGPACK_DEFINE(joined, gone)
+};
+
+struct NodeView {
+  NodeNumber number = 0;
+  NodeResources available;
+  uint32_t waiting = 0;
+  bool is_draining = false;
+  bool is_suspect = false;  ///< Not heard of for 2 s: nothing new goes there.
+  MSGPACK_DEFINE(number, available, waiting, is_draining, is_suspect)
+};
+
+struct View {  ///< head -> nodes: what changed since the version the node had.
+  static constexpr NodeType kType = NodeType::kView;
+  uint64_t version = 0;
+  std::vector<NodeView> changed;
+  MSGPACK_DEFINE(version, changed)
+};
+
+// ---------------------------------------------------------------------------------------------------- between raylets
+
+/// One raylet hands a client's message on to the raylet that must handle it (that of the lease, process or object).
+struct Forward {
+  static constexpr NodeType kType = NodeType::kForward;
+  uint64_t from = 0;  ///< A process of the sending node.
+  uint16_t type = 0;  ///< wire::Type
+  std::string body;
+  MSGPACK_DEFINE(from, type, body)
+};
+
+/// One raylet says something to another node's client, through that client's raylet.
+struct Deliver {
+  static constexpr NodeType kType = NodeType::kDeliver;
+  uint64_t to = 0;
+  uint16_t type = 0;
+  std::string body;
+  MSGPACK_DEFINE(to, type, body)
+};
+
+/// To every node that dealt with it: a process of the sending node ended.
+struct ProcessGone {
+  static constexpr NodeType kType = NodeType::kProcessGone;
+  uint64_t process = 0;
+  int32_t pid = 0;
+  WireStatus cause;
+  MSGPACK_DEFINE(process, pid, cause)
+};
+
+/// The owner's raylet asks another for a worker: granted now (Deliver of LeaseGranted) or spilled back.
+struct RemoteLease {
+  static constexpr NodeType kType = NodeType::kRemoteLease;
+  uint64_t owner = 0;
+  uint64_t job = 0;
+  RequestLease request;
+  MSGPACK_DEFINE(owner, job, request)
+};
+
+struct LeaseSpilled {
+  static constexpr NodeType kType = NodeType::kLeaseSpilled;
+  uint64_t owner = 0;
+  uint64_t request = 0;
+  WireStatus why;
+  MSGPACK_DEFINE(owner, request, why)
+};
+
+// ---------------------------------------------------------------------------------------------------- jobs
+
+/// What a node must know to start workers of a job. A job's id is its driver's ProcessId, so the driver's node answers.
+struct JobSpec {
+  uint64_t job = 0;
+  std::string name;
+  std::string build_id;
+  std::string program_name;
+  std::string program_hash;  ///< SHA-256, hex.
+  uint64_t program_bytes = 0;
+  std::vector<std::string> arguments;
+  std::string working_directory;
+  std::map<std::string, std::string> env;
+  MSGPACK_DEFINE(job, name, build_id, program_name, program_hash, program_bytes, arguments, working_directory, env)
+};
+
+struct GetJob {
+  static constexpr NodeType kType = NodeType::kGetJob;
+  uint64_t job = 0;
+  MSGPACK_DEFINE(job)
+};
+
+struct Job {
+  static constexpr NodeType kType = NodeType::kJob;
+  WireStatus status;  ///< kNotFound: it has ended.
+  JobSpec spec;
+  MSGPACK_DEFINE(status, spec)
+};
+
+inline constexpr size_t kProgramChunkBytes = size_t{1} << 20;
+
+struct GetProgram {
+  static constexpr NodeType kType = NodeType::kGetProgram;
+  std::string hash;
+  uint64_t offset = 0;
+  MSGPACK_DEFINE(hash, offset)
+};
+
+struct ProgramChunk {
+  static constexpr NodeType kType = NodeType::kProgramChunk;
+  WireStatus status;
+  std::string hash;
+  uint64_t offset = 0;
+  std::string bytes;
+  MSGPACK_DEFINE(status, hash, offset, bytes)
+};
+
+}  // namespace manta::wire
