@@ -96,10 +96,13 @@ class Local {
 
   /// Hands the other side of the channel to `node`'s link.
   Status relay(ChannelId id, Node& node, NodeNumber peer) {
-    relay_bell_ = Bell::open(node.link->bell_fd()).value();
+    rings(node.link->bell_fd());
     const auto relays_side = side_ == Channel::Side::kCaller ? Channel::Side::kWorker : Channel::Side::kCaller;
     return node.link->open_channel(id, peer, relays_side, file_, bell_.fd());
   }
+
+  /// For a process that plays this end while another has the link.
+  void rings(const Fd& relay_bell) { relay_bell_ = Bell::open(relay_bell).value(); }
 
   [[nodiscard]] Ring& out() { return side_ == Channel::Side::kCaller ? channel_->requests : channel_->replies; }
   [[nodiscard]] Ring& in() { return side_ == Channel::Side::kCaller ? channel_->replies : channel_->requests; }
