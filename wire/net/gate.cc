@@ -3,17 +3,45 @@
 #include "common/log.h"
 #include "wire/net/endpoint.h"
 
+#include <netdb.h>
+#include <poll.h>
+#include <sys/socket.h>
+
 #include <array>
+#include <cerrno>
 #include <cstring>
 
 namespace manta::wire {
 namespace {
 
 constexpr auto kPollFor = std::chrono::seconds(1);
+constexpr int kAskMachineMs = 100;
 constexpr size_t kKeyBytes = 32;
 constexpr int kRequestParts = 7;  // version, request, domain, address, identity, mechanism, credentials: the client's key
 
 std::string text_of(const zmq::message_t& message) { return {message.data<char>(), message.size()}; }
+
+/// ZeroMQ does not say why it could not connect, so somebody else tries: a refusal comes from the machine itself, which
+/// knows that the process is gone. False when that is not known within a tenth of a second.
+bool is_refused(const std::string& where) {
+  const Result<Endpoint> endpoint = parse_endpoint(where);
+  if (!endpoint.ok()) return false;
+  addrinfo hints{};
+  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (::getaddrinfo(endpoint->host.c_str(), endpoint->port.c_str(), &hints, &found) != 0) return false;
+  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> address(found, ::freeaddrinfo);
+  const Fd socket(::socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!socket) return false;
+  if (::connect(socket.get(), address->ai_addr, address->ai_addrlen) == 0) return false;
+  if (errno != EINPROGRESS) return errno == ECONNREFUSED;
+  pollfd waiting{socket.get(), POLLOUT, 0};
+  if (::poll(&waiting, 1, kAskMachineMs) != 1) return false;
+  int error = 0;
+  socklen_t size = sizeof error;
+  return ::getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == ECONNREFUSED;
+}
 
 }  // namespace
 
@@ -27,7 +55,9 @@ Gate::Gate(zmq::context_t& context, Access& access, Inbox& inbox, Signal wake, s
   questions_.bind("inproc://zeromq.zap.01");
 }
 
-Gate::~Gate() {
+Gate::~Gate() { stop(); }
+
+void Gate::stop() {
   is_stopping_ = true;
   wake_.raise();
   if (thread_.joinable()) thread_.join();
@@ -108,6 +138,7 @@ void Gate::on_event(Watch& watch, uint16_t event) {
     case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
       watch.is_connected = true;
       watch.has_told = false;
+      watch.questions_left = Watch::kQuestions;
       watch.peer->update([](PeerState::News& news) { news.must_greet = true; });
       wake_sender_();
       inbox_.put({.what = LinkEvent::What::kConnected, .from = watch.peer->peer.number});
@@ -115,7 +146,15 @@ void Gate::on_event(Watch& watch, uint16_t event) {
     case ZMQ_EVENT_DISCONNECTED:
       if (std::exchange(watch.is_connected, false)) watch.has_told = false;
       return tell_lost(watch, Status(Code::kUnavailable, where + " ended"));
-    case ZMQ_EVENT_CLOSED: return tell_lost(watch, Status(Code::kUnavailable, where + " cannot be made"));
+    case ZMQ_EVENT_CLOSED:
+      if (watch.questions_left == 0) return;
+      if (!is_refused(watch.peer->peer.endpoint)) {
+        --watch.questions_left;
+        return tell_lost(watch, Status(Code::kUnavailable, where + " cannot be made"));
+      }
+      watch.questions_left = 0;
+      watch.has_told = false;
+      return tell_lost(watch, Status(Code::kDied, where + " is refused: nobody listens there"));
     case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
       return tell_lost(watch,
                        Status(Code::kUnavailable, where + " ended before both knew each other: is the key allowed there?"));

@@ -27,16 +27,19 @@ class Gate {
   Gate(zmq::context_t& context, Access& access, Inbox& inbox, Signal wake, std::function<void()> wake_sender);
   ~Gate();
   void start();
+  void stop();
 
   /// Tells what the PAIR socket `monitor` says of the connection to the peer, until its other end is closed.
   void watch(std::shared_ptr<PeerState> peer, zmq::socket_t monitor);
 
  private:
   struct Watch {
-    std::shared_ptr<PeerState> peer;  // shared with the sender and the receiver
+    static constexpr int kQuestions = 3;  // each may take a tenth of a second of this thread
+    std::shared_ptr<PeerState> peer;      // shared with the sender and the receiver
     zmq::socket_t monitor;
     bool is_connected = false;
-    bool has_told = false;  // that it is lost
+    bool has_told = false;            // that it is lost
+    int questions_left = kQuestions;  // whether its machine refuses it
     bool is_over = false;
   };
 

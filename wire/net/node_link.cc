@@ -24,6 +24,7 @@ constexpr int kReconnectMaxMs = 2'000;
 constexpr int kHandshakeMs = 5'000;
 constexpr int kMaxSockets = 8'192;  // two a peer
 constexpr int kReceiveBatches = 64;
+constexpr size_t kCurveBytes = 256;  // more than encryption adds to a message
 
 Status io_error(const std::string& what, const zmq::error_t& error) { return {Code::kIo, what + ": " + error.what()}; }
 
@@ -37,7 +38,7 @@ Result<zmq::socket_t> listen(zmq::context_t& context, const Endpoint& endpoint, 
   router.set(zmq::sockopt::linger, 0);
   router.set(zmq::sockopt::ipv6, endpoint.is_ipv6);
   router.set(zmq::sockopt::rcvhwm, kReceiveBatches);
-  router.set(zmq::sockopt::maxmsgsize, static_cast<int64_t>(kMaxBatchBytes));
+  router.set(zmq::sockopt::maxmsgsize, static_cast<int64_t>(kMaxBatchBytes + kCurveBytes));
   router.set(zmq::sockopt::handshake_ivl, kHandshakeMs);
   if (keys.are_given()) {
     router.set(zmq::sockopt::curve_server, true);
@@ -68,12 +69,17 @@ struct NodeLink::State {
   std::map<NodeNumber, std::shared_ptr<PeerState>> peers;  // shared with the threads
   std::map<std::pair<dev_t, ino_t>, std::weak_ptr<LocalBell>> bells;
 
-  // Their threads end in the reverse order: nothing is sent any more when the gate goes.
   std::unique_ptr<Gate> gate;
   std::unique_ptr<Receiver> receiver;
   std::unique_ptr<Sender> sender;
 
   explicit State(NodeLinkOptions given) : options(std::move(given)), access(options.keys.are_given()) {}
+  /// Each thread may wake the others: all of them end before any of them goes.
+  ~State() {
+    if (receiver) receiver->stop();
+    if (sender) sender->stop();
+    if (gate) gate->stop();
+  }
 
   Status start();
   Result<zmq::socket_t> connect(const std::shared_ptr<PeerState>& peer);

@@ -22,7 +22,9 @@ std::string text_of(const zmq::message_t& message) { return {message.data<char>(
 Receiver::Receiver(Options options, zmq::socket_t router, Access& access, Inbox& inbox, const Signal& wake)
     : options_(std::move(options)), router_(std::move(router)), access_(access), inbox_(inbox), wake_(wake) {}
 
-Receiver::~Receiver() {
+Receiver::~Receiver() { stop(); }
+
+void Receiver::stop() {
   is_stopping_ = true;
   wake_.raise();
   if (thread_.joinable()) thread_.join();

@@ -39,6 +39,7 @@ class Receiver {
   Receiver(Options options, zmq::socket_t router, Access& access, Inbox& inbox, const Signal& wake);
   ~Receiver();
   void start();
+  void stop();
 
   void add_peer(std::shared_ptr<PeerState> peer);
   void remove_peer(NodeNumber number);

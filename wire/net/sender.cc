@@ -9,7 +9,7 @@ namespace manta::wire {
 namespace {
 
 constexpr size_t kTurnBytes = size_t{64} << 10;  // of one channel, before the next has its turn
-constexpr size_t kCopyBytes = size_t{32} << 10;  // a batch up to here is copied, so that it does not hold a large buffer
+constexpr size_t kCopyBytes = size_t{64} << 10;  // a batch up to here is copied, so that it does not hold a large buffer
 constexpr uint64_t kReportBytes = kRingBytes / 8;
 constexpr uint64_t kWatchBytes = kRingBytes / 4;
 constexpr auto kLongestSleep = std::chrono::seconds(1);
@@ -30,7 +30,9 @@ Sender::Sender(Options options, Bell bell, BufferPool& pool, Inbox& inbox)
       buffer_(pool.take()),
       writer_({buffer_.get(), kBatchBytes}) {}
 
-Sender::~Sender() {
+Sender::~Sender() { stop(); }
+
+void Sender::stop() {
   is_stopping_ = true;
   wake();
   if (thread_.joinable()) thread_.join();

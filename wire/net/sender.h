@@ -36,9 +36,10 @@ class Sender {
   };
 
   Sender(Options options, Bell bell, BufferPool& pool, Inbox& inbox);
-  /// Sends what waits, then closes its sockets.
   ~Sender();
   void start();
+  /// Ends the thread, which first sends what waits and then closes its sockets.
+  void stop();
 
   void set_number(NodeNumber own) { own_ = own; }
   void add_peer(std::shared_ptr<PeerState> peer, zmq::socket_t socket);
