@@ -84,7 +84,7 @@ void be_node(Board& board, size_t self, bool has_keys, Local& local, std::vector
     pollfd wake{node.link->wake_fd(), POLLIN, 0};
     ::poll(&wake, 1, 100);
     for (const wire::LinkEvent& event : node.link->receive())
-      if (!event.why.ok()) std::fprintf(stderr, "%s\n", event.why.to_string().c_str());
+      if (!event.why.ok() && !board.is_over) std::fprintf(stderr, "%s\n", event.why.to_string().c_str());
   }
 }
 

@@ -105,7 +105,9 @@ Channel::~Channel() = default;
 std::atomic<uint64_t>& Channel::stream_consumed(int slot) {
   MANTA_CHECK(slot >= 0 && slot < kStreamSlots, slot);
   auto* header = reinterpret_cast<ChannelHeader*>(mapping_.data());
-  if (slot >= header->stream_slots_used.load(std::memory_order_relaxed)) header->stream_slots_used.store(slot + 1);
+  int used = header->stream_slots_used.load(std::memory_order_relaxed);
+  while (slot >= used && !header->stream_slots_used.compare_exchange_weak(used, slot + 1)) {
+  }
   return header->streams[slot].value;
 }
 

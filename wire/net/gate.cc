@@ -2,6 +2,7 @@
 
 #include "common/log.h"
 #include "wire/net/endpoint.h"
+#include "wire/net/thread.h"
 
 #include <netdb.h>
 #include <poll.h>
@@ -64,7 +65,7 @@ void Gate::stop() {
 }
 
 void Gate::start() {
-  thread_ = std::thread([this] { run(); });
+  thread_ = start_thread("link-gate", [this] { run(); });
 }
 
 void Gate::watch(std::shared_ptr<PeerState> peer, zmq::socket_t monitor) {
@@ -113,8 +114,9 @@ void Gate::answer() {
     if (zmq_z85_encode(text.data(), parts[6].data<uint8_t>(), kKeyBytes) != nullptr) key = text.data();
   }
   const bool is_welcome = !key.empty() && access_.role_of(key) && !access_.is_banned(key, Clock::real().now());
-  const std::array<std::string, 6> reply{text_of(parts[0]),           text_of(parts[1]),     is_welcome ? "200" : "300",
-                                         is_welcome ? "" : "not now", is_welcome ? key : "", ""};
+  const std::array<std::string, 6> reply{text_of(parts[0]),          text_of(parts[1]),
+                                         is_welcome ? "200" : "400", is_welcome ? "" : "this key is not allowed here",
+                                         is_welcome ? key : "",      ""};
   for (size_t i = 0; i < reply.size(); ++i)
     questions_.send(zmq::buffer(reply[i]), i + 1 < reply.size() ? zmq::send_flags::sndmore : zmq::send_flags::none);
 }
@@ -156,17 +158,22 @@ void Gate::on_event(Watch& watch, uint16_t event) {
       watch.has_told = false;
       return tell_lost(watch, Status(Code::kDied, where + " is refused: nobody listens there"));
     case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-      return tell_lost(watch,
-                       Status(Code::kUnavailable, where + " ended before both knew each other: is the key allowed there?"));
-    case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
+      return tell_lost(watch, Status(Code::kUnavailable, where + " ended before both knew each other"));
     case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
-      // ZeroMQ gives such a connection up for good.
-      watch.peer->update([](PeerState::News& news) { news.must_reopen = true; });
-      wake_sender_();
+      reopen(watch);
+      return tell_lost(watch, Status(Code::kUnavailable, where + " is refused: this node's key is not allowed there"));
+    case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
+      reopen(watch);
       return tell_lost(watch, Status(Code::kInvalid, where + " failed: what answers there is no node of this cluster"));
     case ZMQ_EVENT_MONITOR_STOPPED: watch.is_over = true; return;
     default: return;
   }
+}
+
+/// ZeroMQ gives such a connection up for good; the other side may change its mind.
+void Gate::reopen(Watch& watch) {
+  watch.peer->update([](PeerState::News& news) { news.must_reopen = true; });
+  wake_sender_();
 }
 
 void Gate::tell_lost(Watch& watch, Status why) {

@@ -1,7 +1,8 @@
 // The small thread beside the sender and the receiver of a NodeLink: answers ZeroMQ's question whether a key may connect
 // (ZAP), and watches what becomes of the connections that this link makes.
 //
-// A key that is not on the list is turned away as "not now", so that a node that was not announced yet simply comes again.
+// A key that is not on the list is turned away. A link that was turned away comes again twice a second: it may not have been
+// announced yet.
 // Thread safety: everything.
 #pragma once
 
@@ -47,6 +48,7 @@ class Gate {
   void answer();
   void on_monitor(Watch& watch);
   void on_event(Watch& watch, uint16_t event);
+  void reopen(Watch& watch);
   void tell_lost(Watch& watch, Status why);
 
   Access& access_;

@@ -165,9 +165,13 @@ NodeLink::NodeLink(std::unique_ptr<State> state) : state_(std::move(state)) {}
 NodeLink::~NodeLink() = default;
 
 Result<std::unique_ptr<NodeLink>> NodeLink::start(NodeLinkOptions options) {
-  auto state = std::make_unique<State>(std::move(options));
-  MANTA_RETURN_IF_ERROR(state->start());
-  return std::unique_ptr<NodeLink>(new NodeLink(std::move(state)));
+  try {
+    auto state = std::make_unique<State>(std::move(options));
+    MANTA_RETURN_IF_ERROR(state->start());
+    return std::unique_ptr<NodeLink>(new NodeLink(std::move(state)));
+  } catch (const zmq::error_t& error) {
+    return io_error("starting a node's endpoint", error);
+  }
 }
 
 std::string NodeLink::endpoint() const { return state_->endpoint; }

@@ -2,6 +2,7 @@
 
 #include "common/check.h"
 #include "common/log.h"
+#include "wire/net/thread.h"
 
 #include <cstring>
 
@@ -31,7 +32,7 @@ void Receiver::stop() {
 }
 
 void Receiver::start() {
-  thread_ = std::thread([this] { run(); });
+  thread_ = start_thread("link-receiver", [this] { run(); });
 }
 
 // ---------------------------------------------------------------------------------------------------- from other threads
