@@ -138,6 +138,7 @@ Result<LocalNode> start_local_node(const char* daemon_hint) {
                                                        {"MANTA_GPUS", "--gpus"},
                                                        {"MANTA_MEMORY_BYTES", "--memory"},
                                                        {"MANTA_STORE_BYTES", "--store-bytes"},
+                                                       {"MANTA_STORE_WARM_BYTES", "--store-warm-bytes"},
                                                        {"MANTA_SPILL_DIR", "--spill-dir"},
                                                        {"MANTA_SPILL_BYTES", "--spill-bytes"},
                                                        {"MANTA_RESOURCES", "--resources"}};

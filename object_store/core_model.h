@@ -18,8 +18,8 @@ constexpr uint64_t kNothing = ~uint64_t{0};
 
 class ModelNode {
  public:
-  explicit ModelNode(uint64_t capacity, uint64_t spill_bytes)
-      : core({capacity, StoreCore::slots_for(capacity), spill_bytes, "/spill"}) {}
+  explicit ModelNode(uint64_t capacity, uint64_t spill_bytes, uint64_t prepared_bytes = 0)
+      : core({capacity, StoreCore::slots_for(capacity), spill_bytes, "/spill", prepared_bytes}) {}
 
   struct Object {
     uint64_t sequence = 0, owner = 0;
@@ -259,6 +259,9 @@ class ModelNode {
     last_status = reject.status;
   }
   void carry_out(effect::MakeOwn&) {}
+  void carry_out(effect::MakeWarm& make) {
+    for (const auto& each : make.segments) prepared.push_back(each.segment);
+  }
   void carry_out(effect::WriteSpill& write) {
     writes.push_back(write);
     EXPECT_TRUE(disk.emplace(write.file, std::map<uint64_t, uint64_t>()).second);
@@ -298,6 +301,7 @@ class ModelNode {
   std::map<uint32_t, uint32_t> table;
   std::vector<Object> objects;
   std::vector<Pin> pins;
+  std::vector<SegmentId> prepared;
   std::vector<effect::WriteSpill> writes;
   std::vector<effect::ReadSpill> reads;
   std::map<uint64_t, Put> waiting;

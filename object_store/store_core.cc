@@ -9,7 +9,6 @@ namespace {
 
 constexpr auto kTrimWhileWaiting = std::chrono::milliseconds(100);
 constexpr auto kTrimWhenIdle = std::chrono::seconds(10);
-constexpr auto kWarmFor = std::chrono::seconds(10);
 constexpr auto kPatienceWithDisk = std::chrono::seconds(100);  // past a deadline, while the disk is at work for it
 constexpr size_t kMaxWaitingPerClient = 256;
 constexpr size_t kMaxGone = 4'096;
@@ -40,6 +39,7 @@ std::optional<Time> StoreCore::next_deadline() const {
   std::optional<Time> next = scan_at_;
   auto consider = [&next](Time at) { next = next ? std::min(*next, at) : at; };
   if (trim_at_) consider(*trim_at_);
+  if (prepare_at_) consider(*prepare_at_);
   // Past a deadline, what keeps a request waiting is the disk, whose word is an event.
   auto consider_deadline = [&](Time at) { consider(writes_ > 0 ? std::max(at, now_ + kTrimWhileWaiting) : at); };
   for (const Waiting& waiting : waiting_) consider_deadline(waiting.deadline);
@@ -48,7 +48,7 @@ std::optional<Time> StoreCore::next_deadline() const {
   }
   if (warm_bytes_ > 0) {
     for (const auto& [id, segment] : segments_) {
-      if (segment.phase == Phase::kWarm) consider(segment.idle_since + kWarmFor);
+      if (segment.phase == Phase::kWarm) consider(segment.idle_since + kept_warm(segment));
     }
   }
   return next;
@@ -68,7 +68,10 @@ StoreCore::Counts StoreCore::counts() const {
 
 // ---------------------------------------------------------------------------------------------------- clients
 
-void StoreCore::on(const event::ClientJoined& event) { clients_.try_emplace(event.process.value, Client{.pid = event.pid}); }
+void StoreCore::on(const event::ClientJoined& event) {
+  if (clients_.empty()) want_prepared_for_first();
+  clients_.try_emplace(event.process.value, Client{.pid = event.pid});
+}
 
 void StoreCore::on(const event::ClientGone& event) {
   if (clients_.erase(event.process.value) == 0) return;
@@ -175,11 +178,12 @@ void StoreCore::on(const event::Tick&) {
   expire_restores();
   std::vector<uint64_t> idle;
   for (const auto& [id, segment] : segments_) {
-    if (segment.phase == Phase::kWarm && segment.idle_since + kWarmFor <= now_) idle.push_back(id);
+    if (segment.phase == Phase::kWarm && segment.idle_since + kept_warm(segment) <= now_) idle.push_back(id);
   }
   for (uint64_t id : idle) retire({id});
   if (scan_at_ && *scan_at_ <= now_) request_scan();
   if (trim_at_ && *trim_at_ <= now_) trim_clients();
+  if (prepare_at_ && *prepare_at_ <= now_) prepare();
   serve();  // a large request at the front may have gone
 }
 

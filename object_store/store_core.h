@@ -64,9 +64,10 @@ class StoreCore {
  public:
   struct Options {
     uint64_t capacity_bytes = 0;
-    uint32_t slots = 0;        ///< Of the object table; see slots_for.
-    uint64_t spill_bytes = 0;  ///< What spill files may take; 0: nothing is spilled.
-    std::string spill_folder;  ///< For messages.
+    uint32_t slots = 0;           ///< Of the object table; see slots_for.
+    uint64_t spill_bytes = 0;     ///< What spill files may take; 0: nothing is spilled.
+    std::string spill_folder;     ///< For messages.
+    uint64_t prepared_bytes = 0;  ///< Made warm ahead of need at most; and at most an eighth of the capacity.
   };
   /// Slots that a store of this capacity needs.
   [[nodiscard]] static uint32_t slots_for(uint64_t capacity_bytes);
@@ -115,6 +116,7 @@ class StoreCore {
     Phase phase = Phase::kGranted;
     bool dedicated = false;
     bool is_cut = false;       // its producer gave its end back
+    bool is_prepared = false;  // warm, and nobody had it yet
     bool quarantined = false;  // orphan: pins on slots that no sealed object has keep its unsealed memory
     ProcessId producer;        // or the last one
     Time idle_since;
@@ -191,6 +193,7 @@ class StoreCore {
   /// A warm segment or a new one, of no phase yet; `is_new` says which.
   [[nodiscard]] std::optional<SegmentId> take_segment(ProcessId process, uint64_t size_bytes, uint64_t object_bytes,
                                                       bool dedicated, bool& is_new);
+  [[nodiscard]] std::optional<SegmentId> make_segment(uint64_t size_bytes, bool dedicated);
   [[nodiscard]] bool make_room(uint64_t bytes);
   [[nodiscard]] std::optional<std::vector<uint32_t>> take_slots(uint64_t count, SegmentId segment);
   void release_slot(uint32_t slot);
@@ -202,6 +205,15 @@ class StoreCore {
   void make_warm(SegmentId id);
   void retire(SegmentId id);
   void set_held(Segment& segment, uint64_t bytes);
+
+  // store_core_warm.cc
+  [[nodiscard]] Duration kept_warm(const Segment& segment) const;
+  void want_prepared(Duration in);
+  void want_prepared_for_first();
+  void want_prepared_again();
+  [[nodiscard]] std::pair<uint64_t, uint64_t> prepared_sizes() const;
+  void prepare();
+  void prepare_one(uint64_t size_bytes, bool dedicated, effect::MakeWarm& effect);
 
   // store_core_objects.cc
   void on(const event::Seal& event);
@@ -265,6 +277,8 @@ class StoreCore {
   std::optional<Time> scan_at_;
   std::optional<Time> trim_at_;  // producers may hold empty segments: ask then, if nothing happens or somebody still waits
   bool scan_now_ = false;
+  std::optional<Time> prepare_at_;
+  Time prepared_until_;
   std::unordered_set<uint64_t> gone_;  // owners that ended lately, for objects sealed for them later
   std::deque<uint64_t> gone_order_;
 

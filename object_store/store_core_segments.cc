@@ -4,6 +4,7 @@
 #include "object_store/used_map.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace manta::object_store {
 namespace {
@@ -66,8 +67,15 @@ std::optional<SegmentId> StoreCore::take_segment(ProcessId process, uint64_t siz
   if (warm) {
     Segment& segment = segments_.at(warm->value);
     warm_bytes_ -= segment.held_bytes;
+    if (std::exchange(segment.is_prepared, false)) want_prepared_again();
     return warm;
   }
+  const std::optional<SegmentId> made = make_segment(size_bytes, dedicated);
+  if (made) want_prepared_again();
+  return made;
+}
+
+std::optional<SegmentId> StoreCore::make_segment(uint64_t size_bytes, bool dedicated) {
   if (!make_room(size_bytes)) return std::nullopt;
   SegmentId id{last_segment_ + 1};
   std::optional<std::vector<uint32_t>> slots =

@@ -228,7 +228,7 @@ class History {
   explicit History(unsigned seed)
       : random_(seed),
         small_disk_(random_() % 5 == 0),
-        node_((8 + random_() % 40) * kMiB, small_disk_ ? 16 * kMiB : 2'000 * kMiB) {
+        node_((8 + random_() % 40) * kMiB, small_disk_ ? 16 * kMiB : 2'000 * kMiB, random_() % 2 * 4 * kMiB) {
     node_.join(next_process_++);
   }
 
@@ -268,7 +268,7 @@ class History {
     while (!node_.producers.empty()) node_.kill(node_.producers.begin()->first);
     node_.finish_all();
     node_.advance(milliseconds(20));
-    node_.advance(std::chrono::seconds(11));
+    node_.advance(std::chrono::seconds(61));
     node_.core.check_invariants();
     const StoreCore::Counts counts = node_.core.counts();
     EXPECT_EQ(counts.objects + counts.object_bytes + counts.limbo_objects + counts.held_bytes, 0u);

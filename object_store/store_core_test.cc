@@ -68,6 +68,9 @@ class World {
     answered[grant.request] = grant.segment.value;
     for (Known& object : known) object.reclaimed = object.reclaimed || object.at.segment == grant.segment.value;
   }
+  void carry_out(effect::MakeWarm& make) {
+    for (const auto& each : make.segments) files[each.segment.value] = each.size_bytes;
+  }
   void carry_out(effect::Refuse& refuse) {
     EXPECT_FALSE(answered.contains(refuse.request));
     answered[refuse.request] = 0;

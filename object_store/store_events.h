@@ -47,7 +47,7 @@ struct Return {
 struct Failed {
   ProcessId process;
   SegmentId segment;
-};  ///< A new segment could not be made; its request is answered.
+};  ///< A new segment could not be made; its request, if it had one, is answered.
 struct Seal {
   ProcessId process;
   wire::Sealed message;
@@ -135,6 +135,13 @@ struct MakeOwn {
   SegmentId segment;
   uint64_t size_bytes = 0;
 };  ///< A new segment for the raylet itself. When it cannot be made, the ReadSpill into it fails.
+struct MakeWarm {
+  struct Segment {
+    SegmentId segment;
+    uint64_t size_bytes = 0;
+  };
+  std::vector<Segment> segments;
+};  ///< New segments that nobody has yet; their pages are taken when there is time. One that cannot be made: Failed.
 struct WriteSpill {
   struct Object {
     uint64_t offset = 0;
@@ -171,9 +178,10 @@ struct Restored {
 
 }  // namespace effect
 
-using Effect = std::variant<effect::Grant, effect::Refuse, effect::Reclaim, effect::SetGeneration, effect::Scan,
-                            effect::Punch, effect::Retire, effect::Trim, effect::Reject, effect::MakeOwn, effect::WriteSpill,
-                            effect::ReadSpill, effect::PunchSpill, effect::RemoveSpill, effect::Restored>;
+using Effect =
+    std::variant<effect::Grant, effect::Refuse, effect::Reclaim, effect::SetGeneration, effect::Scan, effect::Punch,
+                 effect::Retire, effect::Trim, effect::Reject, effect::MakeOwn, effect::MakeWarm, effect::WriteSpill,
+                 effect::ReadSpill, effect::PunchSpill, effect::RemoveSpill, effect::Restored>;
 using Effects = std::vector<Effect>;
 
 }  // namespace manta::object_store

@@ -3,6 +3,7 @@
 #include "common/check.h"
 #include "object_store/hazard_page.h"
 #include "object_store/object_table.h"
+#include "object_store/page_warmer.h"
 #include "object_store/spill_disk.h"
 #include "object_store/store_core.h"
 
@@ -37,7 +38,8 @@ struct StoreServer::State {
         capacity_bytes(given.capacity_bytes),
         table(std::move(made)),
         disk(std::move(spill)),
-        core({given.capacity_bytes, StoreCore::slots_for(given.capacity_bytes), given.spill_bytes, given.spill_folder}) {}
+        core({given.capacity_bytes, StoreCore::slots_for(given.capacity_bytes), given.spill_bytes, given.spill_folder,
+              given.prepared_bytes}) {}
 
   const Clock* clock;
   uint64_t capacity_bytes;
@@ -46,6 +48,7 @@ struct StoreServer::State {
   StoreCore core;
   std::unordered_map<uint64_t, SegmentFile> segments;
   std::unordered_map<uint64_t, ClientEntry> clients;
+  PageWarmer warmer;
 
   /// Steps the core and carries its effects out. The status is why `process` was rejected.
   Status step(const Event& event, ProcessId process = {});
@@ -70,6 +73,7 @@ struct StoreServer::State {
   void carry_out(effect::Trim& trim) { send(trim.process, wire::TrimSegments{trim.wanted_bytes}); }
   void carry_out(effect::Reject&) {}  // becomes the status of `step`
   void carry_out(effect::MakeOwn& make);
+  void carry_out(effect::MakeWarm& make);
   void carry_out(effect::WriteSpill& write) {
     Fd memory = memory_of(write.segment);
     disk->start(std::move(write), std::move(memory));
@@ -127,6 +131,8 @@ void StoreServer::State::carry_out(effect::Grant& grant) {
     }
     file.fd = std::move(fd).value();
     file.size_bytes = grant.size_bytes;
+  } else {
+    (void)warmer.stop(grant.segment);  // its producer takes what is left
   }
   for (size_t i = 0; i < grant.slots.size(); ++i) table.set(grant.slots[i], grant.generations[i]);
   file.known_to.insert(grant.process.value);
@@ -149,6 +155,23 @@ void StoreServer::State::carry_out(effect::MakeOwn& make) {
   if (fd.ok()) file.fd = std::move(fd).value();
 }
 
+void StoreServer::State::carry_out(effect::MakeWarm& make) {
+  std::vector<PageWarmer::Job> jobs;
+  for (const auto& [segment, size_bytes] : make.segments) {
+    SegmentFile& file = segments[segment.value];
+    file.size_bytes = size_bytes;
+    Result<Fd> fd = create_shared_memory("manta-segment", size_bytes);
+    Result<Fd> copy = fd.ok() ? duplicate(*fd) : Result<Fd>(fd.status());
+    if (!copy.ok()) {
+      (void)step(event::Failed{{}, segment});
+      continue;
+    }
+    file.fd = std::move(fd).value();
+    jobs.push_back({segment, std::move(copy).value(), size_bytes});
+  }
+  if (!jobs.empty()) warmer.start(std::move(jobs));
+}
+
 Fd StoreServer::State::memory_of(SegmentId segment) const {
   const Fd& fd = segments.at(segment.value).fd;
   Result<Fd> copy = fd ? duplicate(fd) : Result<Fd>(Fd());
@@ -159,8 +182,9 @@ void StoreServer::State::carry_out(effect::Retire& retire) {
   auto found = segments.find(retire.segment.value);
   SegmentFile file = std::move(found->second);
   segments.erase(found);
-  // Others may have it mapped: its pages go now, not when the last mapping does.
-  if (file.fd) give_back(file.fd, 0, file.size_bytes);
+  // Others may have it mapped: its pages go now, not when the last mapping does. Nobody has one that is still being warmed,
+  // whose file the warming thread may keep from us.
+  if (!warmer.stop(retire.segment) && file.fd) give_back(file.fd, 0, file.size_bytes);
   for (uint64_t process : file.known_to) send({process}, wire::SegmentRetired{retire.segment.value});
 }
 

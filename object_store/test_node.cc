@@ -52,17 +52,19 @@ void TestClient::hang_up() {
 
 TestClient::~TestClient() { hang_up(); }
 
-TestNode::TestNode(uint64_t capacity_bytes, uint64_t spill_bytes) {
+TestNode::TestNode(uint64_t capacity_bytes, uint64_t spill_bytes, uint64_t prepared_bytes) {
   static std::atomic<int> count{0};
   // In memory unless told otherwise: the tests are about what is written, not about how fast a disk is.
   const char* given = std::getenv("MANTA_SPILL_DIR");
   const bool has_shm = ::access("/dev/shm", W_OK | X_OK) == 0;
   std::filesystem::path base = given != nullptr ? given : has_shm ? "/dev/shm" : std::filesystem::temp_directory_path();
   spill_folder_ = (base / ("store-test-spill-" + std::to_string(::getpid()) + "-" + std::to_string(++count))).string();
-  server_ =
-      StoreServer::create(
-          {.capacity_bytes = capacity_bytes, .spill_folder = spill_folder_, .spill_bytes = spill_bytes, .clock = &clock})
-          .value();
+  server_ = StoreServer::create({.capacity_bytes = capacity_bytes,
+                                 .spill_folder = spill_folder_,
+                                 .spill_bytes = spill_bytes,
+                                 .prepared_bytes = prepared_bytes,
+                                 .clock = &clock})
+                .value();
 }
 
 TestNode::~TestNode() {

@@ -54,7 +54,7 @@ class TestClient {
 class TestNode {
  public:
   /// With `spill_bytes`, in a folder of its own that goes with it.
-  explicit TestNode(uint64_t capacity_bytes, uint64_t spill_bytes = 0);
+  explicit TestNode(uint64_t capacity_bytes, uint64_t spill_bytes = 0, uint64_t prepared_bytes = 0);
   ~TestNode();
 
   /// The client's end of a new connection.

@@ -55,6 +55,9 @@ Status apply(NodeOptions& options, std::string_view flag, std::string_view value
   } else if (flag == "--store-bytes") {
     MANTA_ASSIGN_OR_RETURN(const int64_t bytes, parse_integer(flag, value));
     options.store_bytes = static_cast<uint64_t>(bytes);
+  } else if (flag == "--store-warm-bytes") {
+    MANTA_ASSIGN_OR_RETURN(const int64_t bytes, parse_integer(flag, value));
+    options.store_warm_bytes = static_cast<uint64_t>(bytes);
   } else if (flag == "--spill-dir") {
     options.spill_dir = value;
   } else if (flag == "--spill-bytes") {

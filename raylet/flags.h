@@ -1,7 +1,7 @@
 // The command line of mantad:
 //
 //   mantad --local --driver-fd N --session-dir DIR [--cpus C] [--gpus G] [--memory BYTES] [--store-bytes B]
-//          [--spill-dir DIR] [--spill-bytes B] [--resources k=v,...]
+//          [--store-warm-bytes B] [--spill-dir DIR] [--spill-bytes B] [--resources k=v,...]
 //
 // What is not given is the machine's: its hardware threads, its memory, what its disk has free. `--memory` is
 // also the limit that the memory monitor keeps over all workers. `--gpus` makes logical devices. Amounts may be fractions.

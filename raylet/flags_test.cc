@@ -16,8 +16,9 @@ Result<NodeOptions> parse(std::vector<std::string> texts) {
 }
 
 TEST(Flags, ReadsEverything) {
-  const auto options = parse({"--local", "--driver-fd", "4", "--session-dir", "/s", "--cpus", "1.5", "--gpus", "2",
-                              "--memory", "1000", "--store-bytes", "5000", "--resources", "tpu=2,disk=0.5"});
+  const auto options =
+      parse({"--local", "--driver-fd", "4", "--session-dir", "/s", "--cpus", "1.5", "--gpus", "2", "--memory", "1000",
+             "--store-bytes", "5000", "--store-warm-bytes", "0", "--resources", "tpu=2,disk=0.5"});
   ASSERT_TRUE(options.ok()) << options.status().to_string();
   EXPECT_EQ(options->driver_fd, 4);
   EXPECT_EQ(options->session_dir, "/s");
@@ -25,6 +26,7 @@ TEST(Flags, ReadsEverything) {
   EXPECT_EQ(options->capacity.devices.size(), 2u);
   EXPECT_EQ(options->capacity.memory_bytes, 1000);
   EXPECT_EQ(options->store_bytes, 5000u);
+  EXPECT_EQ(options->store_warm_bytes, 0u);
   EXPECT_EQ(options->capacity.custom.at("tpu"), 20'000);
   EXPECT_EQ(options->capacity.custom.at("disk"), 5'000);
 }

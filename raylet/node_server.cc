@@ -84,7 +84,8 @@ Status NodeServer::start_store() {
                          object_store::find_spill_place(options_.session_dir, options_.spill_dir, options_.spill_bytes));
   MANTA_ASSIGN_OR_RETURN(store_, object_store::StoreServer::create({.capacity_bytes = options_.store_bytes,
                                                                     .spill_folder = place.folder,
-                                                                    .spill_bytes = place.capacity_bytes}));
+                                                                    .spill_bytes = place.capacity_bytes,
+                                                                    .prepared_bytes = options_.store_warm_bytes}));
   MANTA_ASSIGN_OR_RETURN([[maybe_unused]] EventLoop::Id id,
                          loop_->add(store_->disk_fd(), EPOLLIN, [this](uint32_t) { store_->on_disk(); }));
   return {};

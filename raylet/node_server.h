@@ -37,6 +37,7 @@ struct NodeOptions {
   std::string log_dir;  ///< Where mantad's log and the workers' output go; empty: the session's folder.
   NodeCapacity capacity;
   uint64_t store_bytes = 0;
+  uint64_t store_warm_bytes = uint64_t{128} << 20;  ///< Made ready before it is asked for; at most an eighth of the store.
   std::string spill_dir;                ///< Where a folder for spilled objects is made; empty: the session's folder.
   std::optional<uint64_t> spill_bytes;  ///< 0: nothing is spilled; none: what the disk has free, less a tenth.
   int64_t memory_limit_bytes = 0;       ///< Of all workers together; 0: until the machine is full.
