@@ -1,3 +1,5 @@
+#include "common/copy.h"
+
 #include <manta/codec.h>
 #include <manta/error.h>
 
@@ -170,7 +172,11 @@ void Encoder::write_blob(std::span<std::byte> out) const {
   std::byte* at = out.data();
   each_piece([&](const void* bytes, size_t size_bytes) {
     if (size_bytes == 0) return;
-    bytes != nullptr ? std::memcpy(at, bytes, size_bytes) : std::memset(at, 0, size_bytes);
+    if (bytes != nullptr) {
+      copy_bytes(at, bytes, size_bytes);
+    } else {
+      std::memset(at, 0, size_bytes);
+    }
     at += size_bytes;
   });
 }
