@@ -1,5 +1,6 @@
 #include "actors/node_runtime.h"
 
+#include "actors/own_memory.h"
 #include "actors/shared_host.h"
 #include "common/check.h"
 
@@ -20,7 +21,6 @@ namespace {
 
 constexpr auto kSpin = std::chrono::microseconds(30);
 constexpr auto kLongestSleep = std::chrono::milliseconds(100);
-constexpr auto kStoreTimeout = std::chrono::seconds(10);
 
 thread_local Running* t_running = nullptr;
 
@@ -327,15 +327,15 @@ Handle NodeRuntime::put(const Encoder& value) {
       return handle;
     }
   }
-  const auto written = [&]() -> Result<wire::ObjectLocation> {
-    MANTA_ASSIGN_OR_RETURN(object_store::MutableBlock block, store_->create(size, kStoreTimeout));
-    value.write_blob(block.bytes());
-    return store_->seal(std::move(block), handle.get()->id);
-  }();
+  const Result<wire::ObjectLocation> written = write_object(*store_, value, handle.get()->id);
   if (!written.ok()) throw Error(written.status().with_context("put of " + std::to_string(size) + " bytes"));
   const Guard guard(lock_);
   objects_.complete(*handle.get(), *written);
   return handle;
+}
+
+std::shared_ptr<detail::OwnMemory> NodeRuntime::allocate(size_t size_bytes) {
+  return StoreMemory::create(*store_, size_bytes);
 }
 
 detail::Argument NodeRuntime::make_argument(const Encoder& value) {

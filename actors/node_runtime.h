@@ -70,6 +70,7 @@ class NodeRuntime final : public Runtime {
 
   detail::Argument make_argument(const Encoder& value) override;
   detail::Handle put(const Encoder& value) override;
+  std::shared_ptr<detail::OwnMemory> allocate(size_t size_bytes) override;
   detail::Handle failed(const Status& status) override;
   detail::Handle handle_for(const ObjectId& id) override;
   void note_exported(detail::ObjectEntry& entry) override;

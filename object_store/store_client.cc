@@ -67,12 +67,21 @@ Result<MutableBlock> StoreClient::create(size_t size_bytes, std::chrono::millise
   return producer_->create(size_bytes, timeout);
 }
 
+Result<MutableBlock> StoreClient::create_from_plenty(size_t size_bytes) {
+  return producer_->create(size_bytes, std::chrono::milliseconds(0), true);
+}
+
 Result<wire::ObjectLocation> StoreClient::seal(MutableBlock&& block, ObjectId id) {
   return producer_->seal(std::move(block), id);
 }
 
 Result<PinnedBytes> StoreClient::pin(const wire::ObjectLocation& location, std::chrono::milliseconds timeout) {
   return reader_->pin(location, timeout);
+}
+
+Result<PinnedBytes> StoreClient::pin(const MutableBlock& block) {
+  if (block.producer_ != producer_) return Status(Code::kInvalid, "only a block of this process's own can be pinned");
+  return reader_->pin(block.location_, std::chrono::milliseconds(0));
 }
 
 void StoreClient::free(std::span<const wire::ObjectLocation> objects) {

@@ -49,6 +49,7 @@ class MutableBlock {
 
  private:
   friend class detail::ProducerSide;
+  friend class StoreClient;
   // Shared: a block may outlive the client, and its memory must not.
   std::shared_ptr<detail::ProducerSide> producer_;
   std::span<std::byte> bytes_;
@@ -89,6 +90,9 @@ class StoreClient {
   /// kUnavailable when the raylet is gone; kIo when the machine has no memory left.
   [[nodiscard]] Result<MutableBlock> create(size_t size_bytes, std::chrono::milliseconds timeout);
 
+  /// The same from what nobody misses, at once or not at all (kFull): for what could as well lie elsewhere.
+  [[nodiscard]] Result<MutableBlock> create_from_plenty(size_t size_bytes);
+
   /// Makes the object readable by others and tells the raylet. When this fails the block is gone.
   [[nodiscard]] Result<wire::ObjectLocation> seal(MutableBlock&& block, ObjectId id);
 
@@ -97,6 +101,9 @@ class StoreClient {
   /// raylet and waits up to `timeout` for the answer (longer while the disk makes room).
   [[nodiscard]] Result<PinnedBytes> pin(const wire::ObjectLocation& location,
                                         std::chrono::milliseconds timeout = std::chrono::seconds(30));
+
+  /// The same for a block that is not sealed yet: this process will see it in place whatever becomes of the object.
+  [[nodiscard]] Result<PinnedBytes> pin(const MutableBlock& block);
 
   /// Owner: no reference is left. A failure to send needs no handling: the raylet is gone, and the objects with it.
   void free(std::span<const wire::ObjectLocation> objects);
