@@ -2,6 +2,7 @@
 
 #include "actors/own_memory.h"
 #include "actors/shared_host.h"
+#include "actors/spin.h"
 #include "common/check.h"
 
 #include <manta/error.h>
@@ -19,10 +20,10 @@ using detail::ObjectState;
 
 namespace {
 
-constexpr auto kSpin = std::chrono::microseconds(30);
 constexpr auto kLongestSleep = std::chrono::milliseconds(100);
 
 thread_local Running* t_running = nullptr;
+thread_local SpinPolicy t_spin;
 
 bool may_spin() {
   static const bool several = std::thread::hardware_concurrency() > 1;
@@ -175,7 +176,7 @@ size_t NodeRuntime::poll_replies() {
 
 bool NodeRuntime::wait_until(const std::function<bool()>& done, detail::Deadline deadline) {
   if (done()) return true;
-  ++waiting_;
+  const bool is_alone = ++waiting_ == 1;  // several that look would keep the processors from who is to answer
   const auto poll = [&] {
     if (!lock_.try_lock()) return;
     const size_t replies = poll_replies();
@@ -183,13 +184,15 @@ bool NodeRuntime::wait_until(const std::function<bool()>& done, detail::Deadline
     if (replies > 0 && sleeping_.load(std::memory_order_relaxed) > 0) wake_waiters();
   };
   const auto start = std::chrono::steady_clock::now();
+  const SpinPolicy::Duration limit = !may_spin() ? SpinPolicy::Duration(0) : is_alone ? t_spin.limit() : SpinPolicy::kShort;
   auto now = start;
   bool is_done = false;
-  while (!(is_done = done()) && may_spin() && now - start < kSpin && now < deadline) {
+  while (!(is_done = done()) && now - start < limit && now < deadline) {
     poll();
     __builtin_ia32_pause();
     now = std::chrono::steady_clock::now();
   }
+  const bool looked = is_done;
   if (!is_done) {
     Running* const on_worker = t_running;
     if (on_worker != nullptr && on_worker->on_blocked) on_worker->on_blocked(true);
@@ -217,6 +220,7 @@ bool NodeRuntime::wait_until(const std::function<bool()>& done, detail::Deadline
     if (on_worker != nullptr && on_worker->on_blocked) on_worker->on_blocked(false);
   }
   --waiting_;
+  if (is_alone) t_spin.ended(now - start, looked);
   return is_done;
 }
 
