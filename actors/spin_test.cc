@@ -28,7 +28,7 @@ TEST(SpinPolicy, DoesNotLookLongForWhatTakesLong) {
   policy.ended(std::chrono::hours(1), false);
   policy.ended(std::chrono::hours(1), false);
   EXPECT_EQ(policy.limit(), SpinPolicy::kShort);
-  for (int i = 0; i < 30; ++i) policy.ended(microseconds(100), policy.limit() > SpinPolicy::kShort);
+  for (int i = 0; i < 100; ++i) policy.ended(microseconds(100), policy.limit() > SpinPolicy::kShort);
   EXPECT_GT(policy.limit(), SpinPolicy::kShort) << "one long wait is forgotten";
 }
 
