@@ -7,10 +7,10 @@
 //
 // Where the program runs is not in the code. Nothing set: a node of its own inside this machine, gone with the program.
 // MANTA_MODE=inline: everything in this process and thread, for a debugger. Options of the local node: MANTA_CPUS,
-// MANTA_GPUS (logical ones), MANTA_MEMORY_BYTES, MANTA_STORE_BYTES, MANTA_RESOURCES ("name=2,other=1"), MANTA_SESSION_DIR.
-// Of each process: MANTA_LOG_DIR (a folder for logs that are kept; unset: the session's, which goes), MANTA_LOG_LEVEL, and
-// MANTA_MAX_QUEUED_BYTES (256 MiB): arguments of calls that are not over; a submission beyond waits, or throws when asked
-// to.
+// MANTA_GPUS (logical ones), MANTA_MEMORY_BYTES, MANTA_STORE_BYTES, MANTA_STORE_WARM_BYTES (what of it is made ready ahead),
+// MANTA_RESOURCES ("name=2,other=1"), MANTA_SESSION_DIR. Of each process: MANTA_LOG_DIR (a folder for logs that are kept;
+// unset: the session's, which goes), MANTA_LOG_LEVEL, and MANTA_MAX_QUEUED_BYTES (256 MiB): arguments of calls that are not
+// over; a submission beyond waits, or throws when asked to.
 #pragma once
 
 #include <manta/async.h>
