@@ -267,6 +267,9 @@ class ModelNode {
     memory[read.segment.value].erase(read.offset);  // what a freed object left there
     reads.push_back(read);
   }
+  void carry_out(effect::Pull&) {}
+  void carry_out(effect::ForwardFree&) {}
+  void carry_out(effect::DropCopies&) {}
   void carry_out(effect::PunchSpill&) {}
   void carry_out(effect::RemoveSpill& remove) { EXPECT_EQ(disk.erase(remove.file), 1u); }
   void carry_out(effect::Restored& restored) {

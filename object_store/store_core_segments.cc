@@ -1,5 +1,6 @@
 // StoreCore: segments and slots. Who has which, what an orphan still needs, what is warm.
 #include "common/check.h"
+#include "object_store/hazard_page.h"
 #include "object_store/store_core.h"
 #include "object_store/used_map.h"
 
@@ -52,7 +53,7 @@ bool StoreCore::grant(const event::Request& request) {
   Client& client = clients_.at(request.process.value);
   client.held_bytes += segment.size_bytes;
   if (!segment.dedicated) ++client.standard_segments;
-  if (waiting_.size() <= 1 && restore_queue_.empty()) trim_at_ = now_ + kTrimWhenIdle;
+  if (waiting_.size() <= 1 && !has_readers_waiting()) trim_at_ = now_ + kTrimWhenIdle;
   effect::Grant effect{request.process, request.message.request, *id, segment.size_bytes, is_new, false, segment.slots, {}};
   for (uint32_t slot : segment.slots) effect.generations.push_back(slots_[slot].generation);
   effects_.emplace_back(std::move(effect));
@@ -242,7 +243,9 @@ void StoreCore::retire(SegmentId id) {
 void StoreCore::orphan(SegmentId id, Segment& segment) {
   segment.phase = Phase::kOrphan;
   for (uint32_t slot : segment.slots) {
-    if (slots_[slot].state == SlotState::kIdle) bump(slot);
+    if (slots_[slot].state != SlotState::kIdle) continue;
+    tell_holders(hazard_key(slot, slots_[slot].generation));  // a node that was quicker than the producer's Sealed
+    bump(slot);
   }
   segment.quarantined = true;
   quarantine_.insert(id.value);

@@ -107,6 +107,9 @@ class World {
   void carry_out(effect::MakeOwn& make) { EXPECT_TRUE(files.emplace(make.segment.value, make.size_bytes).second); }
   void carry_out(effect::WriteSpill& write) { writes.push_back(write); }
   void carry_out(effect::ReadSpill& read) { reads.push_back(read); }
+  void carry_out(effect::Pull&) {}
+  void carry_out(effect::ForwardFree&) {}
+  void carry_out(effect::DropCopies&) {}
   void carry_out(effect::PunchSpill&) {}
   void carry_out(effect::RemoveSpill& remove) { EXPECT_EQ(disk.erase(remove.file), 1u); }
   void carry_out(effect::Restored& restored) {

@@ -75,6 +75,7 @@ enum class NodeType : uint16_t {
   kGetProgram,
   kProgramChunk,
   kCredit = 60,
+  kDropCopies = 70,
 };
 
 // ---------------------------------------------------------------------------------------------------- membership
@@ -239,6 +240,17 @@ struct ProgramChunk {
   uint64_t offset = 0;
   std::string bytes;
   MSGPACK_DEFINE(status, hash, offset, bytes)
+};
+
+// ---------------------------------------------------------------------------------------------------- objects
+
+/// The node where objects were sealed, to one that has copies: their owner freed them. `names` are slot << 32 | generation
+/// of the home node's table.
+struct DropCopies {
+  static constexpr NodeType kType = NodeType::kDropCopies;
+  NodeNumber home = 0;
+  std::vector<uint64_t> names;
+  MSGPACK_DEFINE(home, names)
 };
 
 }  // namespace manta::wire

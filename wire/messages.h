@@ -63,6 +63,7 @@ enum class Type : uint16_t {
   kCancelSegmentRequest,
   kRestoreObject,
   kObjectRestored,
+  kPrefetchObjects,
   kLogLines = 70,
   kLogLineage,
   kCleanupPath,
@@ -407,7 +408,8 @@ struct SaveActorState {  ///< worker -> raylet, before the reply of the call tha
 
 // ---------------------------------------------------------------------------------------------------- object store
 
-/// Where a sealed object lies on this node. `slot` and `generation` name its entry in the object table.
+/// Where a sealed object lies, on the node that its segment's id names. `slot` and `generation` name its entry in that
+/// node's object table.
 struct ObjectLocation {
   uint64_t segment = 0;
   uint64_t offset = 0;
@@ -513,8 +515,20 @@ struct RestoreObject {
   static constexpr Type kType = Type::kRestoreObject;
   uint64_t request = 0;
   ObjectLocation location;  ///< As the owner knows it: from when the object was sealed.
-  uint32_t timeout_ms = 0;  ///< How long it may wait for room.
-  MSGPACK_DEFINE(request, location, timeout_ms)
+  uint32_t timeout_ms = 0;  ///< How long it may wait for room, and for another node.
+  uint8_t priority = 0;     ///< TransferPriority
+  MSGPACK_DEFINE(request, location, timeout_ms, priority)
+};
+
+/// Whose need for an object is served first, when not all can be at once.
+enum class TransferPriority : uint8_t { kGet = 0, kWait = 1, kArgument = 2 };
+
+/// reader -> raylet: these will be read soon; bring those that are elsewhere. No answer: whoever then reads asks as usual.
+struct PrefetchObjects {
+  static constexpr Type kType = Type::kPrefetchObjects;
+  std::vector<ObjectLocation> objects;
+  uint8_t priority = 0;
+  MSGPACK_DEFINE(objects, priority)
 };
 
 /// raylet -> reader: it lies there now, for some time at least; ask again if it went away before it was pinned.
