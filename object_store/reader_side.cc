@@ -24,14 +24,14 @@ ReaderSide::ReaderSide(ObjectTableView table, HazardPage hazard, std::shared_ptr
 }
 
 Result<PinnedBytes> ReaderSide::pin(const wire::ObjectLocation& location, std::chrono::milliseconds timeout,
-                                    wire::TransferPriority priority) {
+                                    const How& how) {
   std::unique_lock lock(mutex_);
   wire::ObjectLocation at = location;
   // Another node's slots say nothing about this node's table.
   const bool remote = is_remote(location);
   Result<uint32_t> acquired = remote ? Status(Code::kLost, "") : acquire(at);
   if (!acquired.ok() && acquired.status().code() == Code::kLost) [[unlikely]]
-    acquired = acquire_moved(lock, location, at, {std::chrono::steady_clock::now() + timeout, priority});
+    acquired = acquire_moved(lock, location, at, {std::chrono::steady_clock::now() + timeout, how});
   if (!acquired.ok()) [[unlikely]]
     return acquired.status();
   const uint32_t index = *acquired;
@@ -112,7 +112,7 @@ Result<wire::ObjectLocation> ReaderSide::restore(std::unique_lock<std::mutex>& l
   restoring_[request];
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(wait.deadline - std::chrono::steady_clock::now()).count();
   wire::RestoreObject message{request, location, static_cast<uint32_t>(std::clamp<int64_t>(left, 0, 0xffffffff)),
-                              static_cast<uint8_t>(wait.priority)};
+                              static_cast<uint8_t>(wait.how.priority), wait.how.only_here};
   lock.unlock();
   Status status = send_(message.kType, wire::encode(message), {});
   lock.lock();

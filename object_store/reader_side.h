@@ -21,11 +21,17 @@ namespace manta::object_store::detail {
 
 class ReaderSide : public std::enable_shared_from_this<ReaderSide> {
  public:
+  /// Of an object that has moved.
+  struct How {
+    wire::TransferPriority priority = wire::TransferPriority::kGet;
+    bool only_here = false;
+  };
+
   ReaderSide(ObjectTableView table, HazardPage hazard, std::shared_ptr<ProducerSide> producer, StoreClient::SendFn send,
              wire::NodeNumber node);
 
   [[nodiscard]] Result<PinnedBytes> pin(const wire::ObjectLocation& location, std::chrono::milliseconds timeout,
-                                        wire::TransferPriority priority);
+                                        const How& how);
   [[nodiscard]] bool is_in_memory(const wire::ObjectLocation& at) const {
     return !is_remote(at) && at.generation != 0 && table_.generation(at.slot) == at.generation;
   }
@@ -54,10 +60,10 @@ class ReaderSide : public std::enable_shared_from_this<ReaderSide> {
     Status status;
     wire::ObjectLocation location;
   };
-  /// How long, and how urgently, a reader waits for an object that has moved.
+  /// How long, and in what way, a reader waits for an object that has moved.
   struct Wait {
     std::chrono::steady_clock::time_point deadline;
-    wire::TransferPriority priority = wire::TransferPriority::kGet;
+    How how;
   };
   /// An object's first place: its node, and its name there.
   using Home = std::pair<wire::NodeNumber, uint64_t>;

@@ -74,7 +74,11 @@ Result<wire::ObjectLocation> StoreClient::seal(MutableBlock&& block, ObjectId id
 
 Result<PinnedBytes> StoreClient::pin(const wire::ObjectLocation& location, std::chrono::milliseconds timeout,
                                      wire::TransferPriority priority) {
-  return reader_->pin(location, timeout, priority);
+  return reader_->pin(location, timeout, {.priority = priority});
+}
+
+Result<PinnedBytes> StoreClient::pin_if_here(const wire::ObjectLocation& location, std::chrono::milliseconds timeout) {
+  return reader_->pin(location, timeout, {.only_here = true});
 }
 
 bool StoreClient::is_in_memory(const wire::ObjectLocation& location) const { return reader_->is_in_memory(location); }

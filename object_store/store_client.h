@@ -103,6 +103,9 @@ class StoreClient {
                                         std::chrono::milliseconds timeout = std::chrono::seconds(30),
                                         wire::TransferPriority priority = wire::TransferPriority::kGet);
 
+  /// The same for a copy of another node's object: kNotFound when it is not on this node, nor on its way.
+  [[nodiscard]] Result<PinnedBytes> pin_if_here(const wire::ObjectLocation& location, std::chrono::milliseconds timeout);
+
   /// Whether a pin would find it where it was sealed, just now.
   [[nodiscard]] bool is_in_memory(const wire::ObjectLocation& location) const;
 

@@ -288,7 +288,7 @@ class StoreCore {
   [[nodiscard]] static std::pair<wire::NodeNumber, Name> home_key(const wire::ObjectLocation& at);
   [[nodiscard]] Status check_home(const wire::ObjectLocation& at) const;
   [[nodiscard]] SpilledEntry copy_of(const wire::ObjectLocation& at);
-  void restore_copy(const wire::ObjectLocation& at, const Waiter& waiter, wire::TransferPriority priority);
+  void restore_copy(const wire::RestoreObject& asked, const Waiter& waiter, wire::TransferPriority priority);
   [[nodiscard]] bool may_pull(const Spilled& spilled) const;
   void begin_pull(Name name, Spilled& spilled);
   void pull_failed(SpilledEntry entry, const Status& status);

@@ -9,6 +9,7 @@ namespace manta::object_store {
 namespace {
 
 constexpr auto kPrefetchFor = std::chrono::seconds(30);
+constexpr auto kPullAfterDisk = std::chrono::seconds(5);
 constexpr size_t kMaxPulls = 1'024;
 constexpr uint64_t kMaxPullingBytes = uint64_t{256} << 20;
 constexpr size_t kMaxQueued = 65'536;  // by prefetches; who waits is bounded for each client
@@ -64,7 +65,10 @@ void StoreCore::forget_copy(SpilledEntry entry) {
   spilled_.erase(entry);
 }
 
-void StoreCore::restore_copy(const wire::ObjectLocation& at, const Waiter& waiter, wire::TransferPriority priority) {
+void StoreCore::restore_copy(const wire::RestoreObject& asked, const Waiter& waiter, wire::TransferPriority priority) {
+  const wire::ObjectLocation& at = asked.location;
+  if (asked.only_here && !copies_.contains(home_key(at)))
+    return answer(waiter, kNowhere, Status(Code::kNotFound, "there is no copy of it on this node"));
   if (Status status = check_home(at); !status.ok()) return answer(waiter, kNowhere, status);
   const SpilledEntry entry = copy_of(at);
   if (entry->second.freed) return answer(waiter, kNowhere, freed_by_owner(at));
@@ -94,7 +98,12 @@ void StoreCore::begin_pull(Name name, Spilled& spilled) {
   pulling_.insert(name);
   pulling_bytes_ += spilled.size_bytes;
   Time deadline = spilled.wanted_until;
-  for (const Waiter& waiter : spilled.waiters) deadline = std::max(deadline, waiter.deadline);
+  for (Waiter& waiter : spilled.waiters) {
+    // While a disk made room for it, its time may have passed.
+    if (waiter.deadline <= now_) waiter.deadline = now_ + kPullAfterDisk;
+    consider_restore_deadline(waiter.deadline);
+    deadline = std::max(deadline, waiter.deadline);
+  }
   spilled.home->deadline = deadline;
   const Slot& slot = slots_[spilled.slot];
   effects_.emplace_back(effect::Pull{name, spilled.home->at, spilled.turn.first, deadline, {slot.segment}, slot.offset});

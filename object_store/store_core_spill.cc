@@ -294,7 +294,7 @@ void StoreCore::on(const event::Restore& event) {
                 event.message.timeout_ms};
   if (client->second.restores > kMaxRestoresPerClient)
     return answer(waiter, kNowhere, Status(Code::kFull, "this process waits for too many objects from disks and nodes"));
-  if (is_remote(asked)) return restore_copy(asked, waiter, priority_of(event.message));
+  if (is_remote(asked)) return restore_copy(event.message, waiter, priority_of(event.message));
   if (asked.slot < slots_.size() && slots_[asked.slot].state == SlotState::kLive &&
       slots_[asked.slot].generation == asked.generation)
     return answer(waiter, location_of(asked.slot), {});  // it asked for what is there

@@ -517,7 +517,8 @@ struct RestoreObject {
   ObjectLocation location;  ///< As the owner knows it: from when the object was sealed.
   uint32_t timeout_ms = 0;  ///< How long it may wait for room, and for another node.
   uint8_t priority = 0;     ///< TransferPriority
-  MSGPACK_DEFINE(request, location, timeout_ms, priority)
+  bool only_here = false;   ///< kNotFound rather than ask another node.
+  MSGPACK_DEFINE(request, location, timeout_ms, priority, only_here)
 };
 
 /// Whose need for an object is served first, when not all can be at once.

@@ -26,7 +26,7 @@ struct BulkClient::Worker {
 };
 
 BulkClient::BulkClient(const Options& options, const Peers& peers, const Wake& wake)
-    : options_(options), peers_(peers), queue_(wake, std::max<size_t>(options.streams_per_node, 1)) {}
+    : options_(options), peers_(peers), queue_(wake, options.node, std::max<size_t>(options.streams_per_node, 1)) {}
 
 BulkClient::~BulkClient() { close(); }
 
@@ -64,12 +64,12 @@ void BulkClient::start_streams() {
   const std::vector<wire::NodeNumber> wanted = queue_.take_wanted_streams();
   if (wanted.empty()) return;
   std::lock_guard lock(mutex_);
+  if (closing_) return;
   std::erase_if(workers_, [](auto& worker) {
     if (worker->has_ended) worker->thread.join();
     return worker->has_ended;
   });
   for (wire::NodeNumber node : wanted) {
-    if (closing_) return;
     Worker& worker = *workers_.emplace_back(std::make_unique<Worker>());
     worker.node = node;
     worker.thread = std::thread([this, &worker] { run(worker); });

@@ -42,6 +42,8 @@ class BulkClient {
   /// What was to come from it fails with kLost; its connections end.
   void lose(wire::NodeNumber node, const Status& cause);
   [[nodiscard]] std::vector<TransferQueue::Done> take_done() { return queue_.take_done(); }
+  /// What is under way, for who serves it on.
+  [[nodiscard]] TransferQueue& queue() { return queue_; }
 
  private:
   struct Worker;

@@ -1,12 +1,10 @@
 #include "object_store/transfer/bulk_replies.h"
 
 #include "common/check.h"
+#include "object_store/transfer/checksum.h"
 
 #include <algorithm>
 #include <cstring>
-
-#define XXH_INLINE_ALL  // the library's header-only form
-#include <xxhash.h>
 
 namespace manta::object_store {
 namespace {
@@ -18,8 +16,8 @@ constexpr size_t kHashedAtOnce = size_t{256} << 10;  // while it is in the cache
 
 }  // namespace
 
-BulkReplies::BulkReplies(Stream& stream, LocalReader& reader, wire::NodeNumber peer, const Limits& limits)
-    : stream_(stream), reader_(reader), peer_(peer), limits_(limits), in_(kRequestsAtOnce * sizeof(BulkRequest)) {}
+BulkReplies::BulkReplies(Stream& stream, BulkSource& source, wire::NodeNumber peer, const Limits& limits)
+    : stream_(stream), source_(source), peer_(peer), limits_(limits), in_(kRequestsAtOnce * sizeof(BulkRequest)) {}
 
 Status BulkReplies::run() {
   size_t have = 0;
@@ -44,37 +42,41 @@ Status BulkReplies::serve(const BulkRequest& request) {
   const wire::ObjectLocation at = request.location();
   if (const uint64_t name = hazard_key(at.slot, at.generation); name != last_copied_) {
     last_copied_ = name;
-    reader_.copied(peer_, at);
+    source_.copied(peer_, at);
   }
-  // One that has to be restored first does not keep back what is ready.
-  if (!reader_.client().is_in_memory(at)) MANTA_RETURN_IF_ERROR(flush());
-  Result<PinnedBytes> pinned = reader_.client().pin(at, std::chrono::milliseconds(request.timeout_ms),
-                                                    static_cast<wire::TransferPriority>(request.priority));
-  if (!pinned.ok()) return send_failure(request.id, pinned.status());
-  return send_data(request.id, pinned->bytes().subspan(request.offset, request.size_bytes));
+  // One that has to be waited for does not keep back what is ready.
+  if (!source_.is_ready(request)) MANTA_RETURN_IF_ERROR(flush());
+  Result<ChunkBytes> chunk = source_.read(request, peer_);
+  if (!chunk.ok()) return send_failure(request.id, chunk.status());
+  if (!chunk->elsewhere.empty()) return send_elsewhere(request.id, chunk->elsewhere);
+  return send_data(request.id, chunk->bytes);
+}
+
+Status BulkReplies::send_elsewhere(uint64_t id, const std::vector<wire::NodeNumber>& nodes) {
+  const BulkReply reply{.id = id, .kind = BulkKind::kElsewhere, .size = nodes.size()};
+  append(&reply, sizeof reply);
+  append(nodes.data(), nodes.size() * sizeof nodes.front());
+  return {};
 }
 
 Status BulkReplies::send_data(uint64_t id, std::span<const std::byte> bytes) {
   const BulkReply reply{.id = id, .kind = BulkKind::kData, .size = bytes.size()};
   append(&reply, sizeof reply);
-  uint64_t checksum = 0;
+  Checksum checksum(!stream_.is_authenticated());
   if (bytes.size() <= kPackedBytes) {
     append(bytes.data(), bytes.size());
-    checksum = XXH3_64bits(bytes.data(), bytes.size());
+    checksum.update(bytes);
   } else {
     MANTA_RETURN_IF_ERROR(flush());
-    XXH3_state_t state;
-    XXH3_INITSTATE(&state);
-    XXH3_64bits_reset(&state);
     while (!bytes.empty()) {
       const std::span<const std::byte> piece = bytes.first(std::min(bytes.size(), kHashedAtOnce));
-      XXH3_64bits_update(&state, piece.data(), piece.size());
+      checksum.update(piece);
       MANTA_RETURN_IF_ERROR(stream_.write_all(piece, stalled_at()));
       bytes = bytes.subspan(piece.size());
     }
-    checksum = XXH3_64bits_digest(&state);
   }
-  append(&checksum, sizeof checksum);
+  const uint64_t value = checksum.value();
+  append(&value, sizeof value);
   return out_.size() < kFlushBytes ? Status() : flush();
 }
 

@@ -2,7 +2,7 @@
 // Thread safety: one thread's.
 #pragma once
 
-#include "object_store/transfer/local_reader.h"
+#include "object_store/transfer/bulk_source.h"
 #include "object_store/transfer/protocol.h"
 #include "object_store/transfer/stream.h"
 
@@ -19,7 +19,7 @@ class BulkReplies {
     std::chrono::milliseconds stalled_for{};  ///< How long the peer may take nothing.
   };
 
-  BulkReplies(Stream& stream, LocalReader& reader, wire::NodeNumber peer, const Limits& limits);
+  BulkReplies(Stream& stream, BulkSource& source, wire::NodeNumber peer, const Limits& limits);
 
   /// Until the peer hangs up, is too slow or breaks the protocol (kInvalid). Never ok.
   [[nodiscard]] Status run();
@@ -27,13 +27,14 @@ class BulkReplies {
  private:
   [[nodiscard]] Status serve(const BulkRequest& request);
   [[nodiscard]] Status send_data(uint64_t id, std::span<const std::byte> bytes);
+  [[nodiscard]] Status send_elsewhere(uint64_t id, const std::vector<wire::NodeNumber>& nodes);
   [[nodiscard]] Status send_failure(uint64_t id, const Status& why);
   void append(const void* data, size_t size);
   [[nodiscard]] Status flush();
   [[nodiscard]] Time stalled_at() const { return Clock::real().now() + limits_.stalled_for; }
 
   Stream& stream_;
-  LocalReader& reader_;
+  BulkSource& source_;
   wire::NodeNumber peer_;
   Limits limits_;
   std::vector<std::byte> in_;

@@ -15,21 +15,21 @@ constexpr auto kOpenWithin = std::chrono::seconds(10);
 
 }  // namespace
 
-Result<std::unique_ptr<BulkServer>> BulkServer::start(const Options& options, LocalReader& reader, const Peers& peers) {
+Result<std::unique_ptr<BulkServer>> BulkServer::start(const Options& options, BulkSource& source, const Peers& peers) {
   MANTA_ASSIGN_OR_RETURN(const Endpoint endpoint, parse_endpoint(options.listen));
   MANTA_ASSIGN_OR_RETURN(Fd listener, Stream::listen_on(endpoint));
   if (options.tls == nullptr && !Stream::is_loopback(listener))
     return Status(Code::kInvalid, "objects are not served in the clear on " + options.listen + ": it is not loopback");
   MANTA_ASSIGN_OR_RETURN(std::string bound, Stream::endpoint_of(listener));
   MANTA_ASSIGN_OR_RETURN(Wake stop, Wake::create());
-  std::unique_ptr<BulkServer> server(new BulkServer(options, reader, peers, std::move(listener), std::move(stop)));
+  std::unique_ptr<BulkServer> server(new BulkServer(options, source, peers, std::move(listener), std::move(stop)));
   server->endpoint_ = std::move(bound);
   server->acceptor_ = std::thread([self = server.get()] { self->accept_all(); });
   return server;
 }
 
-BulkServer::BulkServer(const Options& options, LocalReader& reader, const Peers& peers, Fd listener, Wake stop)
-    : options_(options), reader_(reader), peers_(peers), listener_(std::move(listener)), stop_(std::move(stop)) {}
+BulkServer::BulkServer(const Options& options, BulkSource& source, const Peers& peers, Fd listener, Wake stop)
+    : options_(options), source_(source), peers_(peers), listener_(std::move(listener)), stop_(std::move(stop)) {}
 
 BulkServer::~BulkServer() {
   stop_.ring();
@@ -77,7 +77,7 @@ void BulkServer::accepted(Fd socket) {
 void BulkServer::serve(Connection& connection) {
   Status status = open(connection);
   if (status.ok()) {
-    BulkReplies replies(*connection.stream, reader_, connection.peer, {options_.idle_for, options_.stalled_for});
+    BulkReplies replies(*connection.stream, source_, connection.peer, {options_.idle_for, options_.stalled_for});
     status = replies.run();
   }
   if (status.code() == Code::kInvalid)

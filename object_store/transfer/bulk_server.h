@@ -5,11 +5,11 @@
 // A peer that breaks the protocol, is not allowed or does not take what it asked for loses its connection, and nothing else
 // happens. Connections beyond the limit are closed at once; a puller tries again.
 //
-// Thread safety: one thread's (the loop's); what it starts is its own. Close the LocalReader before this is destroyed: a
-// thread may be waiting in it.
+// Thread safety: one thread's (the loop's); what it starts is its own. Close the LocalReader and the BulkClient before this
+// is destroyed: a thread may be waiting in it.
 #pragma once
 
-#include "object_store/transfer/local_reader.h"
+#include "object_store/transfer/bulk_source.h"
 #include "object_store/transfer/peers.h"
 #include "object_store/transfer/stream.h"
 
@@ -36,7 +36,7 @@ class BulkServer {
   };
 
   /// kInvalid without TLS on an address that others can reach; kIo when the address cannot be had.
-  [[nodiscard]] static Result<std::unique_ptr<BulkServer>> start(const Options& options, LocalReader& reader,
+  [[nodiscard]] static Result<std::unique_ptr<BulkServer>> start(const Options& options, BulkSource& source,
                                                                  const Peers& peers);
   ~BulkServer();
 
@@ -53,14 +53,14 @@ class BulkServer {
     std::thread thread;
   };
 
-  BulkServer(const Options& options, LocalReader& reader, const Peers& peers, Fd listener, Wake stop);
+  BulkServer(const Options& options, BulkSource& source, const Peers& peers, Fd listener, Wake stop);
   void accept_all();
   void accepted(Fd socket);
   void serve(Connection& connection);
   [[nodiscard]] Status open(Connection& connection);
 
   Options options_;
-  LocalReader& reader_;
+  BulkSource& source_;
   const Peers& peers_;
   Fd listener_;
   Wake stop_;

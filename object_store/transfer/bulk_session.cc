@@ -1,15 +1,13 @@
 #include "object_store/transfer/bulk_session.h"
 
 #include "common/check.h"
+#include "object_store/transfer/checksum.h"
 
 #include <sys/mman.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-
-#define XXH_INLINE_ALL  // the library's header-only form
-#include <xxhash.h>
 
 namespace manta::object_store {
 namespace {
@@ -119,18 +117,16 @@ Status BulkSession::receive() {
 
 Status BulkSession::receive_data(Part& part, Time deadline) {
   std::span<std::byte> memory = part.memory();
-  XXH3_state_t state;
-  XXH3_INITSTATE(&state);
-  XXH3_64bits_reset(&state);
+  Checksum wanted(!stream_.is_authenticated());
   while (!memory.empty()) {
     const std::span<std::byte> piece = memory.first(std::min(memory.size(), kHashedAtOnce));
     MANTA_RETURN_IF_ERROR(read(piece, deadline));
-    XXH3_64bits_update(&state, piece.data(), piece.size());
+    wanted.update(piece);
     memory = memory.subspan(piece.size());
   }
   uint64_t checksum = 0;
   MANTA_RETURN_IF_ERROR(read(std::as_writable_bytes(std::span(&checksum, 1)), deadline));
-  const bool is_right = checksum == XXH3_64bits_digest(&state);
+  const bool is_right = checksum == wanted.value();
   is_right ? queue_.arrived(take_first()) : queue_.damaged(take_first());
   return {};
 }

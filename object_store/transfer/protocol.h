@@ -3,7 +3,7 @@
 //   puller -> server   Opening                                then requests, many at a time
 //   server -> puller   Opening (its own number)               then for each request, in order, one Reply and what follows it
 //
-//   Reply kData       the bytes that were asked for, then the xxh3 of them (8 bytes)
+//   Reply kData       the bytes that were asked for, then the xxh3 of them (8 bytes; 0 inside TLS, which has a better one)
 //   Reply kElsewhere  `size` node numbers of 4 bytes: who has these bytes, or will soon
 //   Reply kFailed     `size` bytes of text; `code` says what the puller does next
 //

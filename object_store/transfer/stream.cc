@@ -1,6 +1,7 @@
 #include "object_store/transfer/stream.h"
 
 #include "common/check.h"
+#include "object_store/transfer/tls_bio.h"
 
 #include <arpa/inet.h>
 #include <netdb.h>
@@ -144,11 +145,15 @@ Status Stream::wait_for(short events, Time deadline) {
 // ---------------------------------------------------------------------------------------------------- TLS
 
 Status Stream::start_tls(ssl_ctx_st* context, Side side, Time deadline) {
+  bio_ = std::make_unique<TlsBio>(socket_.get());
   ssl_.reset(::SSL_new(context));
-  if (!ssl_ || ::SSL_set_fd(ssl_.get(), socket_.get()) != 1) return Status(Code::kIo, "TLS: " + tls_reason());
+  BIO* bio = ssl_ ? bio_->make() : nullptr;
+  if (bio == nullptr) return Status(Code::kIo, "TLS: " + tls_reason());
+  ::SSL_set_bio(ssl_.get(), bio, bio);
   while (true) {
     ::ERR_clear_error();
     const int result = side == Side::kClient ? ::SSL_connect(ssl_.get()) : ::SSL_accept(ssl_.get());
+    MANTA_RETURN_IF_ERROR(flush_tls(deadline));
     if (result == 1) break;
     MANTA_RETURN_IF_ERROR(after_tls(result, "the TLS handshake", deadline));
   }
@@ -163,6 +168,15 @@ Status Stream::start_tls(ssl_ctx_st* context, Side side, Time deadline) {
     peer_fingerprint_ += kDigits[digest[i] & 15];
   }
   return {};
+}
+
+Status Stream::flush_tls(Time deadline) {
+  while (true) {
+    const int error = bio_->flush();
+    if (error == 0) return {};
+    if (error != EAGAIN) return system_error("writing", error);
+    MANTA_RETURN_IF_ERROR(wait_for(POLLOUT, deadline));
+  }
 }
 
 Status Stream::after_tls(int result, const char* what, Time deadline) {
@@ -230,7 +244,7 @@ Status Stream::write_all(std::span<const std::byte> bytes, Time deadline) {
       return system_error("writing", errno);
     }
   }
-  return {};
+  return ssl_ ? flush_tls(deadline) : Status();
 }
 
 }  // namespace manta::object_store

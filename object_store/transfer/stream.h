@@ -18,6 +18,8 @@ struct ssl_ctx_st;
 
 namespace manta::object_store {
 
+class TlsBio;
+
 /// host:port in its parts; kInvalid when it is not that. [::1]:80 is an IPv6 one.
 struct Endpoint {
   std::string host;
@@ -47,6 +49,8 @@ class Stream {
   [[nodiscard]] Status start_tls(ssl_ctx_st* context, Side side, Time deadline);
   /// SHA-256 of the peer's certificate, hex; empty without TLS.
   [[nodiscard]] const std::string& peer_fingerprint() const { return peer_fingerprint_; }
+  /// What is read is what was written: TLS says so.
+  [[nodiscard]] bool is_authenticated() const { return ssl_ != nullptr; }
 
   /// At least one byte, at most all; 0 never. kUnavailable when the peer hung up, kTimeout at the deadline.
   [[nodiscard]] Result<size_t> read_some(std::span<std::byte> bytes, Time deadline);
@@ -64,8 +68,11 @@ class Stream {
   struct FreeSsl {
     void operator()(ssl_st* ssl) const;
   };
+  [[nodiscard]] Status flush_tls(Time deadline);
+
   Fd socket_;
-  std::unique_ptr<ssl_st, FreeSsl> ssl_;
+  std::unique_ptr<TlsBio> bio_;
+  std::unique_ptr<ssl_st, FreeSsl> ssl_;  // uses bio_
   std::string peer_fingerprint_;
 };
 

@@ -33,7 +33,10 @@ class TestCluster {
   void lose(wire::NodeNumber number);
   /// Where the others think that it listens: a proxy of the test. Before they first connect.
   void pretend_endpoint(wire::NodeNumber number, const std::string& endpoint);
+  /// `number` lets a peer in that is no node of the cluster.
+  void pretend_peer(wire::NodeNumber number, wire::NodeNumber peer) { members_.at(number).transfer->node_joined(peer, {}); }
   [[nodiscard]] std::string endpoint(wire::NodeNumber number);
+  [[nodiscard]] uint64_t served_bytes(wire::NodeNumber number) const { return members_.at(number).transfer->served_bytes(); }
 
  private:
   struct Member {

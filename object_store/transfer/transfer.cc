@@ -14,8 +14,9 @@ Result<std::unique_ptr<Transfer>> Transfer::start(StoreServer& store, Options op
   const BulkClient::Options client{
       .node = options.node, .streams_per_node = options.streams_per_node, .tls = transfer->tls_.get()};
   transfer->client_ = std::make_unique<BulkClient>(client, transfer->peers_, transfer->wake_);
+  transfer->source_ = std::make_unique<BulkSource>(options.node, *transfer->reader_, transfer->client_->queue());
   const BulkServer::Options server{.node = options.node, .listen = options.listen, .tls = transfer->tls_.get()};
-  MANTA_ASSIGN_OR_RETURN(transfer->server_, BulkServer::start(server, *transfer->reader_, transfer->peers_));
+  MANTA_ASSIGN_OR_RETURN(transfer->server_, BulkServer::start(server, *transfer->source_, transfer->peers_));
   store.connect({.pull = [self = transfer.get()](StoreServer::Pull pull) { self->client_->start(std::move(pull)); },
                  .forward = std::move(options.forward),
                  .drop_copies = std::move(options.drop_copies)});
@@ -25,9 +26,9 @@ Result<std::unique_ptr<Transfer>> Transfer::start(StoreServer& store, Options op
 Transfer::~Transfer() {
   store_.connect({});
   if (reader_) reader_->close();
+  if (client_) client_->close();
   server_.reset();
   if (!client_) return;
-  client_->close();
   for (const TransferQueue::Done& done : client_->take_done()) store_.pull_done(done.name, done.status);
 }
 
@@ -40,6 +41,7 @@ void Transfer::on_wake() {
 void Transfer::node_lost(wire::NodeNumber node, const Status& cause) {
   peers_.revoke(node);
   server_->hang_up(node);
+  source_->forget(node);
   client_->lose(node, cause);
   store_.node_lost(node, cause);
 }

@@ -41,6 +41,9 @@ class Transfer {
   [[nodiscard]] int wake_fd() const { return wake_.fd(); }
   void on_wake();
 
+  /// Bytes of this node's objects that were sent to others.
+  [[nodiscard]] uint64_t served_bytes() const { return source_->served_bytes(); }
+
   void node_joined(wire::NodeNumber node, Peers::Peer peer) { peers_.allow(node, std::move(peer)); }
   void node_lost(wire::NodeNumber node, const Status& cause);
 
@@ -53,6 +56,7 @@ class Transfer {
   std::unique_ptr<TlsContext> tls_;
   std::unique_ptr<LocalReader> reader_;
   std::unique_ptr<BulkClient> client_;
+  std::unique_ptr<BulkSource> source_;
   std::unique_ptr<BulkServer> server_;
 };
 

@@ -1,6 +1,7 @@
 #include "object_store/transfer/transfer_queue.h"
 
 #include "common/check.h"
+#include "object_store/hazard_page.h"
 
 #include <algorithm>
 
@@ -9,6 +10,12 @@ namespace {
 
 constexpr uint32_t kMaxDamaged = 3;
 constexpr uint64_t kBytesForAnotherStream = 2 * kChunkBytes;
+
+constexpr uint64_t kSpreadStarts = 0x9e3779b1;
+
+std::pair<wire::NodeNumber, uint64_t> key_of(const wire::ObjectLocation& at) {
+  return {wire::node_of(at.segment), hazard_key(at.slot, at.generation)};
+}
 
 Status lost(wire::NodeNumber node, const Status& cause) {
   return Status(Code::kLost, "node " + std::to_string(node) + " was lost: " + cause.message());
@@ -29,6 +36,7 @@ void TransferQueue::add(StoreServer::Pull pull) {
   pulling->home = wire::node_of(pull.from.segment);
   pulling->parts = std::max<uint64_t>((pull.from.size_bytes + kChunkBytes - 1) / kChunkBytes, 1);
   pulling->left = pulling->parts;
+  pulling->here.resize(pulling->parts);
   pulling->order = std::move(pull);
   std::lock_guard lock(mutex_);
   Link& link = links_[pulling->home];
@@ -36,7 +44,10 @@ void TransferQueue::add(StoreServer::Pull pull) {
     fail_pull(*pulling, closed_ ? Status(Code::kUnavailable, "this node ends") : lost(pulling->home, link.lost));
     return;
   }
-  for (uint64_t i = 0; i < pulling->parts; ++i) enqueue({pulling, i}, pulling->home, End::kBack);
+  under_way_[key_of(pulling->order.from)] = pulling;
+  // Many nodes that read one object begin at different ends of it, so that they have something to give each other.
+  const uint64_t start = pulling->parts < 3 ? 0 : node_ * kSpreadStarts % pulling->parts;
+  for (uint64_t i = 0; i < pulling->parts; ++i) enqueue({pulling, (start + i) % pulling->parts}, pulling->home, End::kBack);
 }
 
 void TransferQueue::enqueue(Part part, wire::NodeNumber node, End end) {
@@ -104,6 +115,8 @@ bool TransferQueue::leave(wire::NodeNumber node) {
 void TransferQueue::arrived(Part part) {
   std::lock_guard lock(mutex_);
   --part.pull->left;
+  part.pull->here[part.index] = true;
+  changed_.notify_all();
   let_go(part);
 }
 
@@ -140,6 +153,30 @@ void TransferQueue::let_go(Part& part) {
   settle(*part.pull);
 }
 
+Status TransferQueue::read_part(const BulkRequest& request, std::vector<std::byte>& bytes, Time deadline) {
+  std::unique_lock lock(mutex_);
+  auto found = under_way_.find(key_of(request.location()));
+  const Status not_here(Code::kNotFound, "it is not on its way to this node");
+  if (found == under_way_.end()) return not_here;
+  const std::shared_ptr<Pulling> pull = found->second;
+  const Part part{pull, request.offset / kChunkBytes};
+  if (pull->order.from.size_bytes != request.object_bytes || part.index >= pull->parts || part.offset() != request.offset ||
+      part.size_bytes() != request.size_bytes)
+    return not_here;
+  const bool in_time = changed_.wait_until(
+      lock, deadline, [&] { return closed_ || pull->is_done || !pull->failure.ok() || pull->here[part.index]; });
+  if (!in_time) return Status(Code::kTimeout, "it has not arrived here yet");
+  if (closed_ || pull->is_done || !pull->failure.ok()) return not_here;
+  ++pull->readers;
+  lock.unlock();
+  const std::span<std::byte> memory = part.memory();
+  bytes.assign(memory.begin(), memory.end());
+  lock.lock();
+  --pull->readers;
+  settle(*pull);
+  return {};
+}
+
 // ---------------------------------------------------------------------------------------------------- out
 
 void TransferQueue::fail_pull(Pulling& pull, const Status& why) {
@@ -148,9 +185,16 @@ void TransferQueue::fail_pull(Pulling& pull, const Status& why) {
 }
 
 void TransferQueue::settle(Pulling& pull) {
-  if (pull.is_done || pull.taken > 0 || (pull.failure.ok() && pull.left > 0)) return;
+  if (pull.is_done || pull.taken + pull.readers > 0 || (pull.failure.ok() && pull.left > 0)) return;
   pull.is_done = true;
   pull.order.segment.reset();
+  changed_.notify_all();
+  // The entry, and with it perhaps the last hold on the pull, goes only at the end.
+  std::shared_ptr<Pulling> hold;
+  if (auto it = under_way_.find(key_of(pull.order.from)); it != under_way_.end() && it->second.get() == &pull) {
+    hold = std::move(it->second);
+    under_way_.erase(it);
+  }
   done_.push_back({pull.order.name, pull.left == 0 ? Status() : pull.failure});
   if (done_.size() == 1) wake_.ring();
 }

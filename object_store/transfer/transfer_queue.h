@@ -50,7 +50,8 @@ class TransferQueue {
   };
 
   /// `wake` is rung when take_done has something to give; it outlives this.
-  TransferQueue(const Wake& wake, size_t streams_per_node) : wake_(wake), streams_per_node_(streams_per_node) {}
+  TransferQueue(const Wake& wake, wire::NodeNumber self, size_t streams_per_node)
+      : wake_(wake), node_(self), streams_per_node_(streams_per_node) {}
 
   /// What adds parts to a line may find that another stream would be of use: see take_wanted_streams.
   void add(StoreServer::Pull pull);
@@ -64,6 +65,10 @@ class TransferQueue {
   void pause(wire::NodeNumber node, Time deadline);
   /// True: nothing waits for this stream, and it is counted no more. It ends.
   [[nodiscard]] bool leave(wire::NodeNumber node);
+
+  /// For who serves on what is still arriving: waits for the part, and copies it. kNotFound when the object is not being
+  /// pulled (any more), kTimeout at the deadline.
+  [[nodiscard]] Status read_part(const BulkRequest& request, std::vector<std::byte>& bytes, Time deadline);
 
   void arrived(Part part);
   void put_back(Part part);
@@ -102,6 +107,7 @@ class TransferQueue {
   void settle(Pulling& pull);
 
   const Wake& wake_;
+  const wire::NodeNumber node_;
   const size_t streams_per_node_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
@@ -109,6 +115,7 @@ class TransferQueue {
   std::map<wire::NodeNumber, Link> links_;
   std::vector<Done> done_;
   std::vector<wire::NodeNumber> wanted_streams_;
+  std::map<std::pair<wire::NodeNumber, uint64_t>, std::shared_ptr<Pulling>> under_way_;  // by home and name there
 };
 
 /// A pull under way. What changes is the queue's, behind its lock.
@@ -116,8 +123,10 @@ struct TransferQueue::Pulling {
   StoreServer::Pull order;
   wire::NodeNumber home = 0;
   uint64_t parts = 0;
-  uint64_t left = 0;   // parts that have not arrived
-  uint64_t taken = 0;  // parts in the hands of streams
+  uint64_t left = 0;     // parts that have not arrived
+  uint64_t taken = 0;    // parts in the hands of streams
+  uint64_t readers = 0;  // who copy a part just now
+  std::vector<bool> here;
   Status failure;
   bool is_done = false;
 };
