@@ -39,11 +39,20 @@ void NodeServer::carry_out(Effects effects) {
 }
 
 void NodeServer::hear_head() {
-  for (wire::FromHead& message : head_->receive()) events_.push_back(HeadSays{std::move(message)});
+  for (wire::ToNode& said : head_->receive()) {
+    MANTA_CHECK(said.to == wire::kHeadNode, "a node that is alone has nobody to pass this on to", said.to);
+    events_.push_back(HeadSays{std::move(said.message)});
+  }
   if (is_stepping_ || events_.empty()) return;
   Event first = std::move(events_.front());
   events_.pop_front();
   step(std::move(first));
+}
+
+void NodeServer::tick_head() {
+  const Status status = head_->tick();
+  MANTA_CHECK(status.ok(), status.to_string());
+  hear_head();
 }
 
 template <typename Message>
@@ -156,7 +165,7 @@ void NodeServer::carry_out(Disconnect& effect) {
 
 void NodeServer::carry_out(TellHead& effect) {
   // A head in this process takes everything; one elsewhere will need its clients to wait while it is away.
-  const Status status = head_->send(std::move(effect.message));
+  const Status status = head_->send(wire::kHeadNode, std::move(effect.message));
   MANTA_CHECK(status.ok(), status.to_string());
 }
 

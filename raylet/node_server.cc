@@ -158,6 +158,7 @@ int NodeServer::wait_ms() const {
   int64_t deadline_us = core_->next_deadline_us().value_or(kNever);
   if (const std::optional<Time> due = store_->next_deadline())
     deadline_us = std::min(deadline_us, std::chrono::ceil<std::chrono::microseconds>(due->time_since_epoch()).count());
+  if (const auto due_us = head_->next_deadline_us()) deadline_us = std::min(deadline_us, *due_us);
   if (core_->wants_memory_samples()) deadline_us = std::min(deadline_us, next_memory_us_);
   if (fork_server_due_us_ != 0) deadline_us = std::min(deadline_us, fork_server_due_us_);
   if (deadline_us == kNever) return -1;
@@ -167,6 +168,7 @@ int NodeServer::wait_ms() const {
 void NodeServer::run_due() {
   if (const auto deadline_us = core_->next_deadline_us(); deadline_us && *deadline_us <= now_us()) step(Tick{});
   if (const auto due = store_->next_deadline(); due && *due <= Clock::real().now()) store_->tick();
+  if (const auto due_us = head_->next_deadline_us(); due_us && *due_us <= now_us()) tick_head();
   if (core_->wants_memory_samples() && next_memory_us_ <= now_us()) sample_memory();
   prepare_fork_server();
   drop_overflowing();

@@ -124,6 +124,7 @@ class NodeServer {
   void step(Event event);
   void carry_out(Effects effects);
   void hear_head();
+  void tick_head();
   void carry_out(Send& effect);
   void carry_out(Connect& effect);
   void carry_out(Spawn& effect);

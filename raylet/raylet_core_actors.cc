@@ -62,7 +62,12 @@ void RayletCore::report_end(const Lease& lease, const Worker& worker, const Work
 
 void RayletCore::on(HeadSays& event) {
   if (is_ending_) return;
-  std::visit([this](auto& message) { on_head(message); }, event.message);
+  // What is about members and the view is for the I/O around the core.
+  std::visit(
+      [this](auto& message) {
+        if constexpr (requires { on_head(message); }) on_head(message);
+      },
+      event.message);
 }
 
 void RayletCore::place_due_actors() {

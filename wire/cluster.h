@@ -94,16 +94,18 @@ struct Joined {  ///< head -> node.
   static constexpr NodeType kType = NodeType::kJoined;
   uint64_t nonce = 0;
   NodeNumber number = 0;
-  std::string cluster;  ///< Random, made with the head's state.
-  std::vector<NodeInfo> members;
-  MSGPACK_DEFINE(nonce, number, cluster, members)
+  std::string cluster;            ///< Random, made with the head's state.
+  std::vector<NodeInfo> members;  ///< With itself.
+  uint64_t life = 0;              ///< How often the head has started, this time included.
+  MSGPACK_DEFINE(nonce, number, cluster, members, life)
 };
 
-struct JoinRefused {
+struct JoinRefused {  ///< head -> whoever sent the Join: it has no number, so this goes to the endpoint that it named.
   static constexpr NodeType kType = NodeType::kJoinRefused;
   uint64_t nonce = 0;
   WireStatus status;
-  MSGPACK_DEFINE(nonce, status)
+  std::string endpoint;
+  MSGPACK_DEFINE(nonce, status, endpoint)
 };
 
 /// node -> head twice a second, and at once when `available` changed much; head -> node as often (then without resources).
@@ -115,7 +117,10 @@ struct Heartbeat {
   NodeResources available;
   uint32_t waiting = 0;      ///< Requests in its queue.
   bool is_draining = false;  ///< Takes no new work.
-  MSGPACK_DEFINE(sequence, view_version, has_resources, available, waiting, is_draining)
+  /// The largest PlaceActor::number and PrepareBundles::number that had come when `available` was read: the head stops
+  /// counting these twice.
+  uint64_t placed_up_to = 0;
+  MSGPACK_DEFINE(sequence, view_version, has_resources, available, waiting, is_draining, placed_up_to)
 };
 
 struct NodeGone {

@@ -71,6 +71,12 @@ enum class Type : uint16_t {
   kForkServerReady = 80,
   kForkWorker,
   kWorkerForked,
+  kCreatePlacementGroup = 90,
+  kRemovePlacementGroup,
+  kGetPlacementGroup,
+  kPlacementGroupUpdate,
+  kList = 100,
+  kListed,
 };
 
 enum class Role : uint8_t { kDriver = 0, kWorker = 1, kObserver = 2 };
@@ -97,12 +103,19 @@ struct Resources {
 };
 inline constexpr int64_t kWhole = 10'000;
 
-/// Work of one class can share workers: same resources, same environment.
+/// Work of one class can share workers: same resources, same environment, same place.
 struct SchedulingClass {
   Resources resources;
   std::map<std::string, std::string> env;
+  std::map<std::string, std::string> labels = {};  ///< A node must have all of them.
+  uint32_t node = 0;                               ///< A node's number: there; 0: anywhere.
+  bool is_soft = false;                            ///< Elsewhere, if that node is gone or could never hold it.
+  bool spread = false;                             ///< Rather on another node than where its owner and its like are.
+  uint64_t group = 0;                              ///< Placement group that gives the resources; 0: none.
+  int32_t bundle = -1;                             ///< Of the group; -1: any that has room.
+  int32_t priority = 0;                            ///< More is sooner.
   auto operator<=>(const SchedulingClass&) const = default;
-  MSGPACK_DEFINE(resources, env)
+  MSGPACK_DEFINE(resources, env, labels, node, is_soft, spread, group, bundle, priority)
 };
 
 // ---------------------------------------------------------------------------------------------------- session
