@@ -1,3 +1,5 @@
+#include "common/copy.h"
+
 #include <manta/codec.h>
 #include <manta/error.h>
 
@@ -28,15 +30,6 @@ T load(const std::byte* in) {
 }
 
 }  // namespace
-
-Buffer Buffer::copy_of(std::span<const std::byte> bytes) {
-  if (bytes.empty()) return {};
-  // Aligned like the shared memory, so that an Array sees no difference.
-  std::shared_ptr<std::byte> copy(static_cast<std::byte*>(::operator new (bytes.size(), std::align_val_t{kBufferAlignment})),
-                                  [](std::byte* p) { ::operator delete (p, std::align_val_t{kBufferAlignment}); });
-  std::memcpy(copy.get(), bytes.data(), bytes.size());
-  return Buffer({copy.get(), bytes.size()}, copy);
-}
 
 // ---------------------------------------------------------------------------------------------------- Encoder
 
@@ -112,6 +105,12 @@ void Encoder::buffer(std::span<const std::byte> bytes, std::shared_ptr<const voi
   buffers_.push_back({bytes, std::move(owner)});
 }
 
+void Encoder::buffer(const Buffer& bytes) {
+  buffer(bytes.bytes(), bytes.owner());
+  buffers_.back().own = bytes.own_memory();
+  if (bytes.own_memory() != nullptr) bytes.own_memory()->freeze();
+}
+
 void Encoder::ref(const ObjectId& id) {
   byte(0xd7), byte(2);
   big_endian(static_cast<uint32_t>(refs_.size()));
@@ -121,25 +120,24 @@ void Encoder::ref(const ObjectId& id) {
 
 bool Encoder::has_long_counts() const { return refs_.size() >= kLongCounts || buffers_.size() >= kLongCounts; }
 
-size_t Encoder::blob_size() const {
+size_t Encoder::head_size() const {
   if (in_band_.size() > std::numeric_limits<uint32_t>::max()) {
     throw Error(Status(Code::kInvalid, "a value has " + std::to_string(in_band_.size()) +
                                            " bytes beside its arrays and long texts; 4 GiB is the most: use vectors of "
                                            "numbers or Buffers, or cut it into several objects"));
   }
-  size_t size = kPrefixBytes + (has_long_counts() ? kPrefixBytes : 0) + in_band_.size() + refs_.size() * kRefBytes +
-                buffers_.size() * kBufferEntryBytes;
+  return kPrefixBytes + (has_long_counts() ? kPrefixBytes : 0) + in_band_.size() + refs_.size() * kRefBytes +
+         buffers_.size() * kBufferEntryBytes;
+}
+
+size_t Encoder::blob_size() const {
+  size_t size = head_size();
   for (const OutOfBand& buffer : buffers_) size = align(size) + buffer.bytes.size();
   return size;
 }
 
 template <typename Write>
-void Encoder::each_piece(Write&& write) const {
-  size_t size = 0;
-  const auto piece = [&](const void* bytes, size_t size_bytes) {
-    write(bytes, size_bytes);
-    size += size_bytes;
-  };
+void Encoder::each_head_piece(size_t buffers_at, Write&& write) const {
   const bool is_long = has_long_counts();
   std::array<std::byte, 2 * kPrefixBytes> prefix;
   std::byte* at = prefix.data();
@@ -147,30 +145,54 @@ void Encoder::each_piece(Write&& write) const {
   store(at, is_long ? kLongCounts : static_cast<uint16_t>(refs_.size()));
   store(at, is_long ? kLongCounts : static_cast<uint16_t>(buffers_.size()));
   if (is_long) store(at, static_cast<uint32_t>(refs_.size())), store(at, static_cast<uint32_t>(buffers_.size()));
-  piece(prefix.data(), static_cast<size_t>(at - prefix.data()));
-  piece(in_band_.data(), in_band_.size());
+  write(prefix.data(), static_cast<size_t>(at - prefix.data()));
+  write(in_band_.data(), in_band_.size());
   for (const ObjectId& id : refs_) {
     const std::array<uint64_t, 2> words = {id.owner, id.sequence};
-    piece(words.data(), sizeof words);
+    write(words.data(), sizeof words);
   }
-  size_t offset = size + buffers_.size() * kBufferEntryBytes;
+  size_t offset = buffers_at;
   for (const OutOfBand& buffer : buffers_) {
     offset = align(offset);
     const std::array<uint64_t, 2> words = {offset, buffer.bytes.size()};
-    piece(words.data(), sizeof words);
+    write(words.data(), sizeof words);
     offset += buffer.bytes.size();
   }
+}
+
+template <typename Write>
+void Encoder::each_piece(Write&& write) const {
+  size_t size = head_size();
+  each_head_piece(size, write);
   for (const OutOfBand& buffer : buffers_) {
-    piece(nullptr, align(size) - size);
-    piece(buffer.bytes.data(), buffer.bytes.size());
+    write(nullptr, align(size) - size);
+    write(buffer.bytes.data(), buffer.bytes.size());
+    size = align(size) + buffer.bytes.size();
   }
+}
+
+detail::OwnMemory* Encoder::only_own_memory() const { return buffers_.size() == 1 ? buffers_.front().own : nullptr; }
+
+bool Encoder::write_head(std::span<std::byte> head) const {
+  if (head_size() > head.size() || head.size() % kBufferAlignment != 0) return false;
+  std::byte* at = head.data();
+  each_head_piece(head.size(), [&](const void* bytes, size_t size_bytes) {
+    if (size_bytes > 0) std::memcpy(at, bytes, size_bytes);
+    at += size_bytes;
+  });
+  std::fill(at, head.data() + head.size(), std::byte{0});
+  return true;
 }
 
 void Encoder::write_blob(std::span<std::byte> out) const {
   std::byte* at = out.data();
   each_piece([&](const void* bytes, size_t size_bytes) {
     if (size_bytes == 0) return;
-    bytes != nullptr ? std::memcpy(at, bytes, size_bytes) : std::memset(at, 0, size_bytes);
+    if (bytes != nullptr) {
+      copy_bytes(at, bytes, size_bytes);
+    } else {
+      std::memset(at, 0, size_bytes);
+    }
     at += size_bytes;
   });
 }

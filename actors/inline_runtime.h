@@ -33,6 +33,7 @@ class InlineRuntime final : public Runtime {
   void forget_actor(const ActorId& id) noexcept override;
 
   detail::Argument make_argument(const Encoder& value) override;
+  std::shared_ptr<detail::OwnMemory> allocate(size_t) override { return nullptr; }
   detail::Handle put(const Encoder& value) override;
   detail::Handle failed(const Status& status) override;
   detail::Handle handle_for(const ObjectId& id) override;

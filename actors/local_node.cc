@@ -132,15 +132,27 @@ Result<LocalNode> start_local_node(const char* daemon_hint) {
   LocalNode node;
   MANTA_ASSIGN_OR_RETURN(node.session_dir, make_session_dir());
   constexpr int kDriverFd = 3;
-  std::vector<std::string> words = {mantad,          "--local",       "--driver-fd", std::to_string(kDriverFd),
-                                    "--session-dir", node.session_dir};
+  std::vector<std::string> words = {mantad, "--driver-fd", std::to_string(kDriverFd), "--session-dir", node.session_dir};
   const std::pair<const char*, const char*> flags[] = {{"MANTA_CPUS", "--cpus"},
                                                        {"MANTA_GPUS", "--gpus"},
                                                        {"MANTA_MEMORY_BYTES", "--memory"},
                                                        {"MANTA_STORE_BYTES", "--store-bytes"},
+                                                       {"MANTA_STORE_WARM_BYTES", "--store-warm-bytes"},
                                                        {"MANTA_SPILL_DIR", "--spill-dir"},
                                                        {"MANTA_SPILL_BYTES", "--spill-bytes"},
                                                        {"MANTA_RESOURCES", "--resources"}};
+  // With an address it joins that cluster, and its driver's work runs on the other nodes.
+  if (const char* const address = setting("MANTA_ADDRESS")) {
+    words.insert(words.end(), {"--address", address});
+    const std::pair<const char*, const char*> of_cluster[] = {{"MANTA_LISTEN", "--listen"},
+                                                              {"MANTA_ADVERTISE", "--advertise"},
+                                                              {"MANTA_KEYS", "--keys"},
+                                                              {"MANTA_JOIN_TOKEN", "--join-token"}};
+    for (const auto& [name, flag] : of_cluster)
+      if (const char* value = setting(name)) words.insert(words.end(), {flag, value});
+  } else {
+    words.emplace_back("--local");
+  }
   for (const auto& [name, flag] : flags) {
     if (const char* value = setting(name)) words.insert(words.end(), {flag, value});
   }

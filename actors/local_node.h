@@ -15,9 +15,9 @@ struct LocalNode {
   std::string session_dir;
 };
 
-/// Options come from the environment: MANTA_CPUS, MANTA_GPUS, MANTA_MEMORY_BYTES, MANTA_STORE_BYTES, MANTA_SPILL_DIR,
-/// MANTA_SPILL_BYTES, MANTA_RESOURCES, MANTA_SESSION_DIR, MANTA_MANTAD (the program). `daemon_hint` is where the build says
-/// mantad is; may be null.
+/// Options come from the environment: MANTA_CPUS, MANTA_GPUS, MANTA_MEMORY_BYTES, MANTA_STORE_BYTES,
+/// MANTA_STORE_WARM_BYTES, MANTA_SPILL_DIR, MANTA_SPILL_BYTES, MANTA_RESOURCES, MANTA_SESSION_DIR, MANTA_MANTAD (the
+/// program). `daemon_hint` is where the build says mantad is; may be null.
 Result<LocalNode> start_local_node(const char* daemon_hint);
 
 /// Waits for mantad to be gone, and sees to it that nothing is left when the driver returns.

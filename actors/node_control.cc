@@ -203,6 +203,9 @@ void NodeRuntime::handle_frame(wire::Frame& frame) {
     case Type::kLeaseBlocked:
       with_frame<wire::LeaseBlocked>(frame, [&](auto& m) { tasks_.on_blocked(m.lease, m.blocked, now); });
       break;
+    case Type::kClusterCapacity:
+      with_frame<wire::ClusterCapacity>(frame, [&](auto& m) { tasks_.set_capacity(m.capacity); });
+      break;
     case Type::kActorUpdate: on_actor_update(frame); break;
     case Type::kActorFound:
       with_frame<wire::ActorFound>(frame, [&](auto& m) {

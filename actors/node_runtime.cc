@@ -1,6 +1,8 @@
 #include "actors/node_runtime.h"
 
+#include "actors/own_memory.h"
 #include "actors/shared_host.h"
+#include "actors/spin.h"
 #include "common/check.h"
 
 #include <manta/error.h>
@@ -18,11 +20,10 @@ using detail::ObjectState;
 
 namespace {
 
-constexpr auto kSpin = std::chrono::microseconds(30);
 constexpr auto kLongestSleep = std::chrono::milliseconds(100);
-constexpr auto kStoreTimeout = std::chrono::seconds(10);
 
 thread_local Running* t_running = nullptr;
+thread_local SpinPolicy t_spin;
 
 bool may_spin() {
   static const bool several = std::thread::hardware_concurrency() > 1;
@@ -33,9 +34,13 @@ bool may_spin() {
 
 Running*& running() { return t_running; }
 
-NodeRuntime::NodeRuntime(NodeRuntimeOptions options)
+NodeRuntime::NodeRuntime(NodeRuntimeOptions options, Greeting& greeting)
     : options_(std::move(options)),
-      self_{options_.hello.process},
+      self_{greeting.welcome.process},
+      welcome_(std::move(greeting.welcome)),
+      connection_(std::move(greeting.connection)),
+      bell_(std::move(greeting.bell)),
+      wake_control_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
       objects_(self_, {[this](ProcessId to, std::string payload) {
                          (void)connection_->send(wire::Relay{self_.value, to.value, std::move(payload)});
                        },
@@ -76,18 +81,19 @@ NodeRuntime::NodeRuntime(NodeRuntimeOptions options)
                }}) {}
 
 Result<std::unique_ptr<NodeRuntime>> NodeRuntime::connect(NodeRuntimeOptions options, std::chrono::milliseconds timeout) {
-  std::unique_ptr<NodeRuntime> runtime(new NodeRuntime(std::move(options)));
-  MANTA_RETURN_IF_ERROR(runtime->handshake(timeout));
+  MANTA_ASSIGN_OR_RETURN(Greeting greeting, greet(options, timeout));
+  std::unique_ptr<NodeRuntime> runtime(new NodeRuntime(std::move(options), greeting));
+  MANTA_RETURN_IF_ERROR(runtime->open_store(greeting));
   return runtime;
 }
 
-Status NodeRuntime::handshake(std::chrono::milliseconds timeout) {
-  MANTA_ASSIGN_OR_RETURN(bell_, wire::Bell::create());
-  MANTA_ASSIGN_OR_RETURN(object_store::HazardPage hazard, object_store::HazardPage::create());
-  wake_control_.reset(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
-  connection_ = std::make_unique<wire::Connection>(std::move(options_.socket));
-  MANTA_RETURN_IF_ERROR(connection_->send(options_.hello, {bell_.fd().get(), hazard.fd().get()}));
-  MANTA_ASSIGN_OR_RETURN(wire::Frame frame, connection_->receive_one(timeout));
+Result<NodeRuntime::Greeting> NodeRuntime::greet(NodeRuntimeOptions& options, std::chrono::milliseconds timeout) {
+  Greeting greeting;
+  MANTA_ASSIGN_OR_RETURN(greeting.bell, wire::Bell::create());
+  MANTA_ASSIGN_OR_RETURN(greeting.hazard, object_store::HazardPage::create());
+  greeting.connection = std::make_unique<wire::Connection>(std::move(options.socket));
+  MANTA_RETURN_IF_ERROR(greeting.connection->send(options.hello, {greeting.bell.fd().get(), greeting.hazard.fd().get()}));
+  MANTA_ASSIGN_OR_RETURN(wire::Frame frame, greeting.connection->receive_one(timeout));
   if (frame.type == wire::Type::kRefused) {
     MANTA_ASSIGN_OR_RETURN(const wire::Refused refused, wire::decode<wire::Refused>(frame.body));
     return wire::from_wire(refused.status).with_context("the raylet refused this process");
@@ -95,9 +101,14 @@ Status NodeRuntime::handshake(std::chrono::milliseconds timeout) {
   if (frame.type != wire::Type::kWelcome || frame.descriptors.size() != 1) {
     return Status(Code::kInternal, "the raylet answered Hello with something else");
   }
-  MANTA_ASSIGN_OR_RETURN(welcome_, wire::decode<wire::Welcome>(frame.body));
+  MANTA_ASSIGN_OR_RETURN(greeting.welcome, wire::decode<wire::Welcome>(frame.body));
+  greeting.object_table = std::move(frame.descriptors[0]);
+  return greeting;
+}
+
+Status NodeRuntime::open_store(Greeting& greeting) {
   MANTA_ASSIGN_OR_RETURN(
-      store_, object_store::StoreClient::create(frame.descriptors[0], std::move(hazard),
+      store_, object_store::StoreClient::create(greeting.object_table, std::move(greeting.hazard),
                                                 [this](wire::Type type, std::string_view body, const std::vector<int>& fds) {
                                                   return connection_->send_frame(type, body, fds);
                                                 }));
@@ -175,7 +186,7 @@ size_t NodeRuntime::poll_replies() {
 
 bool NodeRuntime::wait_until(const std::function<bool()>& done, detail::Deadline deadline) {
   if (done()) return true;
-  ++waiting_;
+  const bool is_alone = ++waiting_ == 1;  // several that look would keep the processors from who is to answer
   const auto poll = [&] {
     if (!lock_.try_lock()) return;
     const size_t replies = poll_replies();
@@ -183,13 +194,15 @@ bool NodeRuntime::wait_until(const std::function<bool()>& done, detail::Deadline
     if (replies > 0 && sleeping_.load(std::memory_order_relaxed) > 0) wake_waiters();
   };
   const auto start = std::chrono::steady_clock::now();
+  const SpinPolicy::Duration limit = !may_spin() ? SpinPolicy::Duration(0) : is_alone ? t_spin.limit() : SpinPolicy::kShort;
   auto now = start;
   bool is_done = false;
-  while (!(is_done = done()) && may_spin() && now - start < kSpin && now < deadline) {
+  while (!(is_done = done()) && now - start < limit && now < deadline) {
     poll();
     __builtin_ia32_pause();
     now = std::chrono::steady_clock::now();
   }
+  const bool looked = is_done;
   if (!is_done) {
     Running* const on_worker = t_running;
     if (on_worker != nullptr && on_worker->on_blocked) on_worker->on_blocked(true);
@@ -217,6 +230,7 @@ bool NodeRuntime::wait_until(const std::function<bool()>& done, detail::Deadline
     if (on_worker != nullptr && on_worker->on_blocked) on_worker->on_blocked(false);
   }
   --waiting_;
+  if (is_alone) t_spin.ended(now - start, looked);
   return is_done;
 }
 
@@ -327,15 +341,15 @@ Handle NodeRuntime::put(const Encoder& value) {
       return handle;
     }
   }
-  const auto written = [&]() -> Result<wire::ObjectLocation> {
-    MANTA_ASSIGN_OR_RETURN(object_store::MutableBlock block, store_->create(size, kStoreTimeout));
-    value.write_blob(block.bytes());
-    return store_->seal(std::move(block), handle.get()->id);
-  }();
+  const Result<wire::ObjectLocation> written = write_object(*store_, value, handle.get()->id);
   if (!written.ok()) throw Error(written.status().with_context("put of " + std::to_string(size) + " bytes"));
   const Guard guard(lock_);
   objects_.complete(*handle.get(), *written);
   return handle;
+}
+
+std::shared_ptr<detail::OwnMemory> NodeRuntime::allocate(size_t size_bytes) {
+  return StoreMemory::create(*store_, size_bytes);
 }
 
 detail::Argument NodeRuntime::make_argument(const Encoder& value) {

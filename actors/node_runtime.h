@@ -41,7 +41,7 @@ class WorkerSide {
 
 struct NodeRuntimeOptions {
   Fd socket;
-  wire::Hello hello;  ///< process, bells and hazard page are filled in.
+  wire::Hello hello;  ///< Without the process, which the raylet chooses.
   WorkerSide* worker = nullptr;
   std::function<void(const wire::LogLines&)> on_log;
   std::function<void(const Status&)> on_disconnected;
@@ -70,6 +70,7 @@ class NodeRuntime final : public Runtime {
 
   detail::Argument make_argument(const Encoder& value) override;
   detail::Handle put(const Encoder& value) override;
+  std::shared_ptr<detail::OwnMemory> allocate(size_t size_bytes) override;
   detail::Handle failed(const Status& status) override;
   detail::Handle handle_for(const ObjectId& id) override;
   void note_exported(detail::ObjectEntry& entry) override;
@@ -124,8 +125,17 @@ class NodeRuntime final : public Runtime {
   using Guard = std::lock_guard<RuntimeLock>;
   using ByTemplate = std::map<Template, uint32_t>;
 
-  explicit NodeRuntime(NodeRuntimeOptions options);
-  Status handshake(std::chrono::milliseconds timeout);
+  /// What both sides have told each other before anything else exists here.
+  struct Greeting {
+    std::unique_ptr<wire::Connection> connection;
+    wire::Bell bell;
+    object_store::HazardPage hazard;
+    Fd object_table;
+    wire::Welcome welcome;
+  };
+  static Result<Greeting> greet(NodeRuntimeOptions& options, std::chrono::milliseconds timeout);
+  NodeRuntime(NodeRuntimeOptions options, Greeting& greeting);
+  Status open_store(Greeting& greeting);
 
   // Calls.
   uint32_t intern(const detail::Function& function, const std::string& name, const std::string& group);

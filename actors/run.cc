@@ -15,10 +15,10 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
-#include <random>
 #include <string_view>
 
 namespace manta::detail {
@@ -32,13 +32,6 @@ void keep_memory_warm() {
   constexpr int kKeptBytes = 32 << 20;
   ::mallopt(M_MMAP_THRESHOLD, kKeptBytes / 4);
   ::mallopt(M_TRIM_THRESHOLD, kKeptBytes);
-}
-
-uint64_t random_id() {
-  std::random_device random;
-  uint64_t id = 0;
-  while (id == 0) id = (uint64_t{random()} << 32) ^ random();
-  return id;
 }
 
 int run_program(int argc, char** argv, const std::function<int(int, char**)>& program) {
@@ -69,7 +62,6 @@ int run_worker(const char* descriptor) {
   const char* const token = std::getenv("MANTA_SPAWN_TOKEN");
   wire::Hello hello;
   hello.build_id = build_id();
-  hello.process = random_id();
   hello.pid = ::getpid();
   hello.role = static_cast<uint8_t>(wire::Role::kWorker);
   hello.spawn_token = token != nullptr ? std::strtoull(token, nullptr, 10) : 0;
@@ -129,7 +121,6 @@ class SignalWatch {
 wire::Hello driver_hello(int argc, char** argv) {
   wire::Hello hello;
   hello.build_id = build_id();
-  hello.process = random_id();
   hello.pid = ::getpid();
   hello.role = static_cast<uint8_t>(wire::Role::kDriver);
   hello.program = program_path();
@@ -192,6 +183,24 @@ int run_driver(int argc, char** argv, const std::function<int(int, char**)>& pro
   return code;
 }
 
+/// `--manta-address X` or `--manta-address=X` is for us, not for the program: it stands for MANTA_ADDRESS.
+void take_address(int& argc, char** argv) {
+  constexpr std::string_view kFlag = "--manta-address";
+  int kept = 1;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    if (word == kFlag && i + 1 < argc) {
+      ::setenv("MANTA_ADDRESS", argv[++i], 1);
+    } else if (word.starts_with(kFlag) && word.substr(kFlag.size()).starts_with('=')) {
+      ::setenv("MANTA_ADDRESS", argv[i] + kFlag.size() + 1, 1);
+    } else {
+      argv[kept++] = argv[i];
+    }
+  }
+  argc = std::min(argc, kept);
+  argv[argc] = nullptr;
+}
+
 }  // namespace
 
 int run_main(int argc, char** argv, const std::function<int(int, char**)>& program, const char* daemon) {
@@ -205,6 +214,7 @@ int run_main(int argc, char** argv, const std::function<int(int, char**)>& progr
     std::fprintf(stderr, "manta: MANTA_MODE is \"%s\"; it may be \"inline\", \"local\" or unset\n", mode);
     return 2;
   }
+  take_address(argc, argv);
   return run_driver(argc, argv, program, daemon);
 }
 

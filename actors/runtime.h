@@ -38,6 +38,8 @@ class Runtime {
 
   virtual detail::Argument make_argument(const Encoder& value) = 0;
   virtual detail::Handle put(const Encoder& value) = 0;
+  /// Memory that can become an object where it lies; null when there is none to spare. Waits for nobody's memory.
+  virtual std::shared_ptr<detail::OwnMemory> allocate(size_t size_bytes) = 0;
   virtual detail::Handle failed(const Status& status) = 0;
   virtual detail::Handle handle_for(const ObjectId& id) = 0;
   virtual void note_exported(detail::ObjectEntry& entry) = 0;

@@ -2,6 +2,7 @@
 
 #include "actors/executor_pool.h"
 #include "actors/failure.h"
+#include "actors/own_memory.h"
 #include "actors/registry.h"
 #include "actors/shared_host.h"
 #include "actors/stdio_capture.h"
@@ -20,7 +21,6 @@ namespace manta {
 namespace {
 
 constexpr auto kSpin = std::chrono::microseconds(20);
-constexpr auto kStoreTimeout = std::chrono::seconds(10);
 constexpr int64_t kSleepUs = 2'000'000;
 
 std::span<const std::byte> id_bytes(std::span<const ObjectId> ids) { return std::as_bytes(ids); }
@@ -116,11 +116,8 @@ std::string CallOnWorker::encode_value(const Encoder& value, ReplyHeader& header
     header.value_kind = static_cast<uint32_t>(PartKind::kInline);
     out = value.to_blob();
   } else {
-    const auto stored = [&]() -> Result<wire::ObjectLocation> {
-      MANTA_ASSIGN_OR_RETURN(object_store::MutableBlock block, runtime.store().create(size, kStoreTimeout));
-      value.write_blob(block.bytes());
-      return runtime.store().seal(std::move(block), {job_->caller->process.value, job_->header.first_sequence});
-    }();
+    const Result<wire::ObjectLocation> stored =
+        write_object(runtime.store(), value, {job_->caller->process.value, job_->header.first_sequence});
     if (!stored.ok()) throw Error(stored.status().with_context("a result of " + std::to_string(size) + " bytes"));
     header.value_kind = static_cast<uint32_t>(PartKind::kStored);
     const PackedLocation at = pack(*stored);

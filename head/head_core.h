@@ -1,23 +1,33 @@
-// The head's decisions: which actors exist, under which names, in which phase, and what happens when one's worker or owner
-// dies. Plus the tables of jobs and lineage.
+// The head's decisions: which nodes are members, which actors exist, under which names, in which phase and where, and what
+// happens when a worker, an owner or a node dies. Plus the tables of jobs and lineage.
 //
-//   PENDING --started--> ALIVE --worker died, restarts left--> RESTARTING --started--> ALIVE
-//      |                   |                                        |
-//      +-- refused, killed, owner died, no restarts left, left -----+--> DEAD (for ever)
+//   PENDING --started--> ALIVE --worker or node died, restarts left--> RESTARTING --started--> ALIVE
+//      |                   |                                               |
+//      +-- refused, killed, owner died, no restarts left, left ------------+--> DEAD (for ever)
 //
-// `step` takes one message of a raylet and returns what to answer and what to write down. No I/O, no threads, no clock: how
-// long an incarnation lived comes with the message, and a delay goes with the answer, for the raylet to keep.
+// `step` takes one message of a node and returns what to say to which node and what to write down. No I/O, no threads, no
+// clock: time comes with each call.
 //
-// Invariants: 1 an incarnation that ended has no effect any more; incarnations only grow. 2 A name belongs to at most one
-// actor that is not dead. 3 Replaying the records gives the tables back. 4 Every table is bounded; lineage in bytes.
+// Two ways to be. Alone, until the head's own node sends a Join: everything is of node 1, and what cannot fit there is
+// refused by its raylet. In a cluster: membership.h says who is there, placement_policy.h where an actor goes; what fits
+// nowhere waits here for a node that could hold it.
+//
+// Invariants: 1 an incarnation that ended has no effect any more, nor has a node that is gone; incarnations and node numbers
+// only grow. 2 A name belongs to at most one actor that is not dead. 3 Replaying the records gives the tables back. 4 Every
+// table is bounded; lineage in bytes. 5 Nothing is said to a node that is no member.
 #pragma once
 
+#include "head/membership.h"
+#include "head/placement_groups.h"
+#include "head/placement_policy.h"
+#include "head/records.h"
 #include "head/store.h"
 #include "wire/head_link.h"
 
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -30,20 +40,27 @@ struct HeadSettings {
   size_t max_dead_actors = 10'000;  ///< Remembered, so that a late watcher hears how it ended.
   size_t max_argument_bytes = size_t{1} << 20;
   size_t max_early_watches = 10'000;
+  size_t max_ended_jobs = 1'000;  ///< Remembered, for lists.
   size_t max_lineage_bytes = size_t{64} << 20;
+  size_t max_held_messages = 10'000;  ///< Of a node that has not returned yet.
+  MembershipSettings membership = {};
 };
 
 /// What one step led to. The messages may leave once the records are as durable as the store promises.
 struct HeadEffects {
-  std::vector<wire::FromHead> messages;
+  std::vector<wire::ToNode> messages;
   std::vector<Record> records;
 };
 
 class HeadCore {
  public:
-  explicit HeadCore(HeadSettings settings = {}) : settings_(settings) {}
+  explicit HeadCore(HeadSettings settings = {}) : settings_(settings), members_(settings.membership) {}
 
-  [[nodiscard]] HeadEffects step(wire::ToHead message);
+  /// What node `from` says; 0 is one that has no number yet.
+  [[nodiscard]] HeadEffects step(wire::NodeNumber from, wire::ToHead message, int64_t now_us);
+  [[nodiscard]] HeadEffects tick(int64_t now_us);
+  /// When `tick` is due; may be early, never late.
+  [[nodiscard]] std::optional<int64_t> next_deadline_us() const;
 
   /// Takes the records of an earlier life, oldest first. kInvalid when one is not what a head writes.
   Status replay(const std::vector<Record>& records);
@@ -53,8 +70,10 @@ class HeadCore {
     wire::ActorPhase phase = wire::ActorPhase::kPending;
     uint32_t incarnation = 1;
     int32_t restarts_used = 0;
-    bool may_restart = true;   ///< False after a kill that forbids it.
-    bool is_draining = false;  ///< Ends once it has run what it was sent.
+    bool may_restart = true;    ///< False after a kill that forbids it.
+    bool is_draining = false;   ///< Ends once it has run what it was sent.
+    wire::NodeNumber node = 0;  ///< Where it is, or waits for room; 0: it waits here.
+    int32_t bundle = -1;        ///< Of its placement group, while it has a node.
     bool has_state = false;
     std::string state;
     uint64_t worker = 0;
@@ -71,6 +90,8 @@ class HeadCore {
   [[nodiscard]] static int64_t restart_delay_us(int quick_deaths);
 
   [[nodiscard]] const Actor* find(const wire::ActorKey& actor) const;
+  [[nodiscard]] const Membership& members() const { return members_; }
+  [[nodiscard]] const PlacementGroups& groups() const { return groups_; }
   [[nodiscard]] size_t lineage_bytes() const { return lineage_bytes_; }
   [[nodiscard]] size_t lineage_tasks() const { return lineage_.size(); }
   /// Every durable table as records in a fixed order: equal tables, equal records.
@@ -78,10 +99,21 @@ class HeadCore {
   void check_invariants() const;
 
  private:
+  // Each with from_ set: the node that says it.
   void on(wire::HeadClientJoined& message);
   void on(wire::HeadClientGone& message);
   void on(wire::HeadRequest& message);
   void on(wire::HeadActorEvent& message);
+  void on(wire::Join& message);
+  void on(wire::Heartbeat& message);
+  void on(wire::HeadNodeLeaves& message);
+  void on(wire::HeadNodeLost& message);
+  void on(wire::HeadNodeReturns& message);
+  void on(wire::BundlesPrepared& message);
+
+  void end_job(uint64_t driver, const wire::WireStatus& cause);
+  [[nodiscard]] bool is_running(uint64_t job) const;
+  void end_process(uint64_t process, const wire::WireStatus& cause);
 
   void on_request(uint64_t from, wire::CreateActor& message);
   void on_request(uint64_t from, wire::WatchActor& message);
@@ -90,35 +122,83 @@ class HeadCore {
   void on_request(uint64_t from, wire::SaveActorState& message);
   void on_request(uint64_t from, wire::LogLineage& message);
 
+  void on_request(uint64_t from, wire::CreatePlacementGroup& message);
+  void on_request(uint64_t from, wire::RemovePlacementGroup& message);
+  void on_request(uint64_t from, wire::GetPlacementGroup& message);
+  void on_request(uint64_t from, wire::ListRequest& message);
+
   using TaskKey = std::pair<uint64_t, uint64_t>;     // owner, sequence
   using Name = std::pair<std::string, std::string>;  // name space, name
   [[nodiscard]] Status check(const wire::CreateActor& spec) const;
   void refuse_creation(uint64_t from, const wire::CreateActor& spec, const Status& status);
   void watch(Actor& actor, uint64_t watcher);
   void place(Actor& actor, int64_t delay_us = 0);
+  [[nodiscard]] PlacementPolicy::Choice choose(const Actor& actor, int32_t& bundle) const;
+  void set_node(Actor& actor, wire::NodeNumber node, int32_t bundle = -1);
+  void retry_unplaced(wire::NodeNumber node);
   void restart_or_bury(Actor& actor, const wire::WireStatus& cause);
   void bury(Actor& actor, wire::WireStatus cause);
   void end_worker(const Actor& actor, bool drain, const std::string& reason);
   void tell(const Actor& actor, uint64_t watcher, const wire::ActorKey& instead_of = {});
   void tell_watchers(const Actor& actor);
   void tell_missing(const wire::ActorKey& actor, uint64_t watcher);
+
+  [[nodiscard]] bool is_alone() const { return cluster_.empty(); }
+  /// Whether what this node says counts now; holds or answers what does not.
+  [[nodiscard]] bool may_speak(wire::NodeNumber from, wire::ToHead& message);
+  void say(wire::NodeNumber to, wire::FromHead message);
+  void say_all(const wire::FromHead& message, wire::NodeNumber except = 0);
+  [[nodiscard]] wire::NodeNumber node_of_process(uint64_t process) const;
+  void begin_life(const wire::Join& own);
+  void greet(wire::NodeNumber number, uint64_t nonce);
+  void note_takes_work(wire::NodeNumber number);
+  void node_gone(wire::NodeNumber number, const std::string& why);
+  /// Ends what belongs to processes of the node that are not in processes_ any more, or not yet again.
+  void end_strangers_of(wire::NodeNumber number, const wire::WireStatus& cause);
+  void take_actors_back(const wire::HeadNodeReturns& message);
+  /// Carries out what groups decided, and sees to the actors in them.
+  void carry_out(GroupStep& step);
+  void retry_actors_of(uint64_t group);
+  [[nodiscard]] uint64_t job_of(uint64_t process) const;
+  void answer(uint64_t to, uint64_t request, wire::PlacementGroupUpdate update);
+
   void write(const Actor& actor);
   void drop_lineage(const TaskKey& key);
   Status replay_one(const Record& record);
+  Status replay_node(const Record& record);
 
   HeadSettings settings_;
   std::map<wire::ActorKey, Actor> actors_;
   std::map<Name, wire::ActorKey> names_;
   std::deque<wire::ActorKey> dead_;  // oldest first
-  std::set<uint64_t> processes_;
+  struct Process {
+    wire::NodeNumber node = 0;
+    uint64_t job = 0;
+  };
+  std::map<uint64_t, Process> processes_;
   std::map<uint64_t, std::set<wire::ActorKey>> watched_;        // by watcher: the actors that have it in `watchers`
-  std::map<uint64_t, std::string> jobs_;                        // by driver
+  std::map<uint64_t, JobRecord> jobs_;                          // by driver
+  std::map<uint64_t, uint64_t> ended_jobs_;                     // in the order they ended
   std::map<wire::ActorKey, std::set<uint64_t>> early_watches_;  // a handle overtook its actor's creation
   size_t early_watch_count_ = 0;
   std::map<uint64_t, uint64_t> forgotten_up_to_;  // by owner: dead actors are forgotten up to this sequence
   std::map<TaskKey, std::string> lineage_;
   std::deque<TaskKey> lineage_order_;  // oldest first
   size_t lineage_bytes_ = 0;
+
+  Membership members_;
+  PlacementPolicy policy_;
+  PlacementGroups groups_;
+  std::map<uint64_t, std::set<wire::ActorKey>> in_group_;  // actors that are not dead, by the group they ask for
+  std::string cluster_;                                    // empty: alone
+  bool has_begun_ = false;                                 // the head's own node has joined in this life
+  uint64_t life_ = 0;
+  std::map<wire::NodeNumber, std::set<wire::ActorKey>> on_node_;
+  std::set<wire::ActorKey> unplaced_;                           // no node could hold them so far
+  std::map<wire::NodeNumber, std::vector<wire::ToHead>> held_;  // said by nodes that have not returned yet
+
+  wire::NodeNumber from_ = 0;
+  int64_t now_us_ = 0;
   HeadEffects effects_;
 };
 

@@ -26,7 +26,7 @@ class HeadTest : public ::testing::Test {
   }
 
   void feed(wire::ToHead message) {
-    HeadEffects effects = core.step(std::move(message));
+    HeadEffects effects = core.step(wire::kHeadNode, std::move(message), now_us);
     last = std::move(effects.messages);
     EXPECT_TRUE(store.append(effects.records).ok());
     core.check_invariants();
@@ -59,8 +59,8 @@ class HeadTest : public ::testing::Test {
   template <typename Message>
   std::vector<Message> said() const {
     std::vector<Message> found;
-    for (const wire::FromHead& message : last)
-      if (const auto* one = std::get_if<Message>(&message)) found.push_back(*one);
+    for (const wire::ToNode& said : last)
+      if (const auto* one = std::get_if<Message>(&said.message)) found.push_back(*one);
     return found;
   }
   std::vector<wire::ActorUpdate> told(uint64_t watcher) const {
@@ -81,7 +81,8 @@ class HeadTest : public ::testing::Test {
 
   HeadCore core;
   MemoryStore store;
-  std::vector<wire::FromHead> last;
+  int64_t now_us = 0;
+  std::vector<wire::ToNode> last;
 };
 
 TEST_F(HeadTest, AnActorIsPlacedAndItsWatchersHearOfIt) {
@@ -224,32 +225,35 @@ TEST_F(HeadTest, AKilledActorThatMayRestartDoes) {
 
 TEST(HeadCore, TheDeadAreForgottenInOrderAndLateWatchersStillHear) {
   HeadCore core({.max_dead_actors = 3});
-  (void)core.step(wire::HeadClientJoined{.process = kDriver, .role = 0, .pid = 1, .job = 1, .job_name = {}});
+  (void)core.step(wire::kHeadNode, wire::HeadClientJoined{.process = kDriver, .role = 0, .pid = 1, .job = 1, .job_name = {}},
+                  0);
   for (uint64_t i = 1; i <= 10; ++i) {
     wire::CreateActor create;
     create.actor = {kDriver, i};
-    (void)core.step(wire::HeadRequest{kDriver, create});
-    (void)core.step(wire::HeadRequest{kDriver, wire::KillActor{.actor = create.actor, .reason = {}}});
+    (void)core.step(wire::kHeadNode, wire::HeadRequest{kDriver, create}, 0);
+    (void)core.step(wire::kHeadNode, wire::HeadRequest{kDriver, wire::KillActor{.actor = create.actor, .reason = {}}}, 0);
     core.check_invariants();
   }
   EXPECT_EQ(core.find({kDriver, 7}), nullptr);
   EXPECT_NE(core.find({kDriver, 8}), nullptr);
-  const HeadEffects effects = core.step(wire::HeadRequest{kDriver, wire::WatchActor{{kDriver, 2}}});
+  const HeadEffects effects = core.step(wire::kHeadNode, wire::HeadRequest{kDriver, wire::WatchActor{{kDriver, 2}}}, 0);
   ASSERT_THAT(effects.messages, SizeIs(1));
-  EXPECT_EQ(std::get<wire::ActorNotice>(effects.messages[0]).update.phase, static_cast<uint8_t>(ActorPhase::kDead));
+  EXPECT_EQ(std::get<wire::ActorNotice>(effects.messages[0].message).update.phase, static_cast<uint8_t>(ActorPhase::kDead));
 }
 
 TEST(HeadCore, LineageIsBoundedInBytesOldestFirst) {
   HeadCore core({.max_lineage_bytes = 100});
-  (void)core.step(wire::HeadClientJoined{.process = kDriver, .role = 0, .pid = 1, .job = 1, .job_name = {}});
+  (void)core.step(wire::kHeadNode, wire::HeadClientJoined{.process = kDriver, .role = 0, .pid = 1, .job = 1, .job_name = {}},
+                  0);
   for (uint64_t i = 1; i <= 50; ++i) {
-    (void)core.step(wire::HeadRequest{kDriver, wire::LogLineage{{i}, {std::string(10, 'x')}, {}}});
+    (void)core.step(wire::kHeadNode, wire::HeadRequest{kDriver, wire::LogLineage{{i}, {std::string(10, 'x')}, {}}}, 0);
     core.check_invariants();
   }
   EXPECT_EQ(core.lineage_bytes(), 100u);
-  (void)core.step(wire::HeadRequest{kDriver, wire::LogLineage{{}, {}, {50, 49, 1}}});
+  (void)core.step(wire::kHeadNode, wire::HeadRequest{kDriver, wire::LogLineage{{}, {}, {50, 49, 1}}}, 0);
   EXPECT_EQ(core.lineage_tasks(), 8u);
-  (void)core.step(wire::HeadRequest{kDriver, wire::LogLineage{{60}, {std::string(101, 'x')}, {}}});  // larger than all of it
+  // Larger than all of it.
+  (void)core.step(wire::kHeadNode, wire::HeadRequest{kDriver, wire::LogLineage{{60}, {std::string(101, 'x')}, {}}}, 0);
   EXPECT_EQ(core.lineage_tasks(), 8u);
 }
 

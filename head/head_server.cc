@@ -19,16 +19,21 @@ size_t size_of(const std::vector<Record>& records) {
 
 }  // namespace
 
-HeadServer::HeadServer(Durability durability, OpenStore open, HeadSettings settings)
-    : durability_(durability), core_(settings), wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)), open_(std::move(open)) {}
+HeadServer::HeadServer(Durability durability, OpenStore open, HeadSettings settings, const Clock& clock)
+    : durability_(durability),
+      clock_(clock),
+      core_(settings),
+      wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      open_(std::move(open)) {}
 
-std::unique_ptr<HeadServer> HeadServer::local(OpenStore open, HeadSettings settings) {
-  return std::unique_ptr<HeadServer>(new HeadServer(Durability::kLocal, std::move(open), settings));
+std::unique_ptr<HeadServer> HeadServer::local(OpenStore open, HeadSettings settings, const Clock& clock) {
+  return std::unique_ptr<HeadServer>(new HeadServer(Durability::kLocal, std::move(open), settings, clock));
 }
 
-Result<std::unique_ptr<HeadServer>> HeadServer::lasting(std::unique_ptr<Store> store, HeadSettings settings) {
+Result<std::unique_ptr<HeadServer>> HeadServer::lasting(std::unique_ptr<Store> store, HeadSettings settings,
+                                                        const Clock& clock) {
   MANTA_ASSIGN_OR_RETURN(const std::vector<Record> records, store->load());
-  std::unique_ptr<HeadServer> server(new HeadServer(Durability::kLasting, {}, settings));
+  std::unique_ptr<HeadServer> server(new HeadServer(Durability::kLasting, {}, settings, clock));
   MANTA_RETURN_IF_ERROR(server->core_.replay(records));
   server->store_ = std::move(store);
   return server;
@@ -44,18 +49,33 @@ HeadServer::~HeadServer() {
   if (writer_.joinable()) writer_.join();
 }
 
-Status HeadServer::send(wire::ToHead message) {
-  const bool is_lasting = durability_ == Durability::kLasting;
-  if (is_lasting) {
-    std::lock_guard lock(mutex_);
-    MANTA_RETURN_IF_ERROR(store_status_);
-    if (queued_bytes_ > kMaxQueuedBytes)
-      return Status(Code::kFull, "the head's disk is too slow: " + std::to_string(queued_bytes_) + " bytes wait for it");
-  }
-  HeadEffects effects = core_.step(std::move(message));
+int64_t HeadServer::now_us() const {
+  return std::chrono::duration_cast<std::chrono::microseconds>(clock_.now().time_since_epoch()).count();
+}
+
+Status HeadServer::can_write() const {
+  if (durability_ == Durability::kLocal) return {};
+  std::lock_guard lock(mutex_);
+  MANTA_RETURN_IF_ERROR(store_status_);
+  if (queued_bytes_ > kMaxQueuedBytes)
+    return Status(Code::kFull, "the head's disk is too slow: " + std::to_string(queued_bytes_) + " bytes wait for it");
+  return {};
+}
+
+Status HeadServer::send(wire::NodeNumber from, wire::ToHead message) {
+  MANTA_RETURN_IF_ERROR(can_write());
+  return take(core_.step(from, std::move(message), now_us()));
+}
+
+Status HeadServer::tick() {
+  MANTA_RETURN_IF_ERROR(can_write());
+  return take(core_.tick(now_us()));
+}
+
+Status HeadServer::take(HeadEffects effects) {
   if (!effects.records.empty()) MANTA_RETURN_IF_ERROR(write(std::move(effects.records)));
   // Also a message that writes nothing waits behind those that do: what it tells may rest on them.
-  const bool must_wait = is_lasting && last_batch_ > [this] {
+  const bool must_wait = durability_ == Durability::kLasting && last_batch_ > [this] {
     std::lock_guard lock(mutex_);
     return durable_batch_;
   }();
@@ -68,7 +88,7 @@ Status HeadServer::send(wire::ToHead message) {
   return {};
 }
 
-std::vector<wire::FromHead> HeadServer::receive() {
+std::vector<wire::ToNode> HeadServer::receive() {
   if (!held_.empty()) {
     uint64_t count = 0;
     [[maybe_unused]] const ssize_t drained = ::read(wake_.get(), &count, sizeof count);

@@ -6,9 +6,10 @@
 // for it. The writing queue is bounded in bytes; in the lasting mode a full queue makes `send` fail with kFull, in the local
 // one the store is given up (it could no longer be replayed) and the reason kept in `store_status`.
 //
-// Thread safety: `send` and `receive` belong to one thread. The store is used only by the writer thread.
+// Thread safety: `send`, `receive` and `tick` belong to one thread. The store is used only by the writer thread.
 #pragma once
 
+#include "common/clock.h"
 #include "common/fd.h"
 #include "head/head_core.h"
 #include "head/store.h"
@@ -31,15 +32,18 @@ class HeadServer : public wire::HeadLink {
   static constexpr size_t kMaxQueuedBytes = size_t{256} << 20;
 
   /// Local: `open` runs on the writer thread at the first record, so that a node starts without waiting for the disk.
-  static std::unique_ptr<HeadServer> local(OpenStore open, HeadSettings settings = {});
+  static std::unique_ptr<HeadServer> local(OpenStore open, HeadSettings settings = {}, const Clock& clock = Clock::real());
   /// Lasting: takes up what the store holds. Fails when it cannot be read.
-  static Result<std::unique_ptr<HeadServer>> lasting(std::unique_ptr<Store> store, HeadSettings settings = {});
+  static Result<std::unique_ptr<HeadServer>> lasting(std::unique_ptr<Store> store, HeadSettings settings = {},
+                                                     const Clock& clock = Clock::real());
 
   ~HeadServer() override;
 
-  Status send(wire::ToHead message) override;
-  std::vector<wire::FromHead> receive() override;
+  Status send(wire::NodeNumber from, wire::ToHead message) override;
+  std::vector<wire::ToNode> receive() override;
   [[nodiscard]] int wake_fd() const override { return wake_.get(); }
+  [[nodiscard]] std::optional<int64_t> next_deadline_us() const override { return core_.next_deadline_us(); }
+  Status tick() override;
 
   /// Why nothing is written any more; OK while all is well.
   [[nodiscard]] Status store_status() const;
@@ -52,16 +56,20 @@ class HeadServer : public wire::HeadLink {
   };
   struct Held {
     uint64_t batch = 0;  ///< Leaves once this batch is durable.
-    std::vector<wire::FromHead> messages;
+    std::vector<wire::ToNode> messages;
   };
 
-  HeadServer(Durability durability, OpenStore open, HeadSettings settings);
+  HeadServer(Durability durability, OpenStore open, HeadSettings settings, const Clock& clock);
+  [[nodiscard]] int64_t now_us() const;
+  [[nodiscard]] Status can_write() const;
+  Status take(HeadEffects effects);
   void write_loop();
   Status write(std::vector<Record> records);
 
   const Durability durability_;
+  const Clock& clock_;
   HeadCore core_;
-  std::vector<wire::FromHead> ready_;
+  std::vector<wire::ToNode> ready_;
   std::deque<Held> held_;
   uint64_t last_batch_ = 0;
   Fd wake_;

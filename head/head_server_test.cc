@@ -45,7 +45,7 @@ wire::HeadRequest create(uint64_t sequence) {
   return {kDriver, create};
 }
 
-std::vector<wire::FromHead> wait_for_messages(HeadServer& server) {
+std::vector<wire::ToNode> wait_for_messages(HeadServer& server) {
   pollfd ready{.fd = server.wake_fd(), .events = POLLIN, .revents = 0};
   EXPECT_EQ(poll(&ready, 1, 10'000), 1);
   return server.receive();
@@ -54,11 +54,11 @@ std::vector<wire::FromHead> wait_for_messages(HeadServer& server) {
 TEST(HeadServer, AnAnswerWaitsForTheDisk) {
   SlowStore::Controls disk;
   auto server = HeadServer::lasting(std::make_unique<SlowStore>(disk)).value();
-  ASSERT_TRUE(server->send(driver()).ok());
-  ASSERT_TRUE(server->send(create(1)).ok());
+  ASSERT_TRUE(server->send(wire::kHeadNode, driver()).ok());
+  ASSERT_TRUE(server->send(wire::kHeadNode, create(1)).ok());
   EXPECT_THAT(server->receive(), IsEmpty());
   disk.may_write.release(10);
-  std::vector<wire::FromHead> messages;
+  std::vector<wire::ToNode> messages;
   while (messages.empty()) messages = wait_for_messages(*server);
   EXPECT_THAT(messages, SizeIs(2));  // pending, and where to place it
 }
@@ -66,8 +66,8 @@ TEST(HeadServer, AnAnswerWaitsForTheDisk) {
 TEST(HeadServer, WhatGathersWhileTheDiskIsBusyIsOneWrite) {
   SlowStore::Controls disk;
   auto server = HeadServer::lasting(std::make_unique<SlowStore>(disk)).value();
-  ASSERT_TRUE(server->send(driver()).ok());
-  for (uint64_t i = 1; i <= 100; ++i) ASSERT_TRUE(server->send(create(i)).ok());
+  ASSERT_TRUE(server->send(wire::kHeadNode, driver()).ok());
+  for (uint64_t i = 1; i <= 100; ++i) ASSERT_TRUE(server->send(wire::kHeadNode, create(i)).ok());
   disk.may_write.release(1000);
   size_t messages = 0;
   while (messages < 200) messages += wait_for_messages(*server).size();
@@ -83,9 +83,9 @@ TEST(HeadServer, AFullDiskStopsAnswersAndIsTold) {
   auto server = HeadServer::lasting(std::make_unique<SlowStore>(disk)).value();
   disk.is_full = true;
   disk.may_write.release(10);
-  ASSERT_TRUE(server->send(driver()).ok());
+  ASSERT_TRUE(server->send(wire::kHeadNode, driver()).ok());
   Status status;
-  while (status.ok()) status = server->send(create(1));
+  while (status.ok()) status = server->send(wire::kHeadNode, create(1));
   EXPECT_EQ(status.code(), Code::kFull);
   EXPECT_THAT(server->receive(), IsEmpty());
 }
@@ -95,24 +95,28 @@ TEST(HeadServer, ANewLifeTakesUpTheOldOne) {
   disk.may_write.release(100);
   {
     auto server = HeadServer::lasting(std::make_unique<SlowStore>(disk)).value();
-    ASSERT_TRUE(server->send(driver()).ok());
+    ASSERT_TRUE(server->send(wire::kHeadNode, driver()).ok());
     wire::HeadRequest named = create(1);
     std::get<wire::CreateActor>(named.request).name = "boss";
-    ASSERT_TRUE(server->send(named).ok());
+    ASSERT_TRUE(server->send(wire::kHeadNode, named).ok());
     for (size_t messages = 0; messages < 2;) messages += wait_for_messages(*server).size();
   }
   auto server = HeadServer::lasting(std::make_unique<SlowStore>(disk)).value();
-  ASSERT_TRUE(server->send(wire::HeadClientJoined{.process = 5, .role = 1, .pid = 1, .job = 1, .job_name = {}}).ok());
-  ASSERT_TRUE(server->send(wire::HeadRequest{5, wire::FindActor{.request = 1, .name = "boss", .name_space = ""}}).ok());
+  ASSERT_TRUE(
+      server->send(wire::kHeadNode, wire::HeadClientJoined{.process = 5, .role = 1, .pid = 1, .job = 1, .job_name = {}})
+          .ok());
+  ASSERT_TRUE(
+      server->send(wire::kHeadNode, wire::HeadRequest{5, wire::FindActor{.request = 1, .name = "boss", .name_space = ""}})
+          .ok());
   const auto messages = server->receive();
   ASSERT_THAT(messages, SizeIs(1));
-  EXPECT_EQ(std::get<wire::ActorAnswer>(messages[0]).found.actor.sequence, 1u);
+  EXPECT_EQ(std::get<wire::ActorAnswer>(messages[0].message).found.actor.sequence, 1u);
 }
 
 TEST(HeadServer, ALocalNodeDoesNotWaitForItsDisk) {
   auto server = HeadServer::local([]() -> Result<std::unique_ptr<Store>> { return Status(Code::kIo, "no such disk"); });
-  ASSERT_TRUE(server->send(driver()).ok());
-  ASSERT_TRUE(server->send(create(1)).ok());
+  ASSERT_TRUE(server->send(wire::kHeadNode, driver()).ok());
+  ASSERT_TRUE(server->send(wire::kHeadNode, create(1)).ok());
   EXPECT_THAT(server->receive(), SizeIs(2));
 }
 

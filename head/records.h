@@ -3,19 +3,44 @@
 
 #include "common/check.h"
 #include "head/store.h"
+#include "wire/cluster.h"
 #include "wire/frame.h"
+#include "wire/group_messages.h"
 #include "wire/messages.h"
 
 #include <manta/ids.h>
 
 namespace manta::head {
 
+/// One row, beside those of the nodes.
+struct ClusterRecord {
+  static constexpr Table kTable = Table::kNodes;
+  static constexpr const char* kKey = "cluster";
+  std::string cluster;
+  wire::NodeNumber next_node = 0;
+  uint64_t life = 0;
+  [[nodiscard]] std::string key() const { return kKey; }
+  MSGPACK_DEFINE(cluster, next_node, life)
+};
+
+struct NodeRecord {
+  static constexpr Table kTable = Table::kNodes;
+  wire::NodeInfo info;
+  uint64_t nonce = 0;
+  [[nodiscard]] std::string key() const { return detail::hex64(info.number); }
+  MSGPACK_DEFINE(info, nonce)
+};
+
 struct JobRecord {
   static constexpr Table kTable = Table::kJobs;
   uint64_t driver = 0;
   std::string name;
+  uint64_t ended = 0;  ///< 0: it runs; else the how-manieth to end.
+  wire::WireStatus cause;
+  std::string submit_key;
+  int32_t exit_code = 0;
   [[nodiscard]] std::string key() const { return detail::hex64(driver); }
-  MSGPACK_DEFINE(driver, name)
+  MSGPACK_DEFINE(driver, name, ended, cause, submit_key, exit_code)
 };
 
 struct ActorRecord {
@@ -24,8 +49,12 @@ struct ActorRecord {
   uint8_t phase = 0;
   uint32_t incarnation = 0;
   int32_t restarts_used = 0;
+  wire::NodeNumber node = 0;  ///< Where it is or shall be; 0: not decided.
+  uint64_t worker = 0;
+  int32_t worker_pid = 0;
+  int32_t bundle = -1;
   [[nodiscard]] std::string key() const { return ActorId{spec.actor.owner, spec.actor.sequence}.to_string(); }
-  MSGPACK_DEFINE(spec, phase, incarnation, restarts_used)
+  MSGPACK_DEFINE(spec, phase, incarnation, restarts_used, node, worker, worker_pid, bundle)
 };
 
 struct ActorStateRecord {
@@ -43,6 +72,18 @@ struct LineageRecord {
   std::string spec;
   [[nodiscard]] std::string key() const { return TaskId{owner, sequence}.to_string(); }
   MSGPACK_DEFINE(owner, sequence, spec)
+};
+
+struct PlacementGroupRecord {
+  static constexpr Table kTable = Table::kPlacementGroups;
+  uint64_t group = 0;
+  uint64_t owner = 0;
+  uint64_t job = 0;
+  wire::CreatePlacementGroup spec;
+  uint64_t attempt = 0;
+  std::vector<wire::NodeNumber> nodes;  ///< Of each bundle; none while it is not reserved.
+  [[nodiscard]] std::string key() const { return detail::hex64(group); }
+  MSGPACK_DEFINE(group, owner, job, spec, attempt, nodes)
 };
 
 template <typename Row>

@@ -9,8 +9,8 @@
 namespace manta::head {
 namespace {
 
-constexpr int kVersion = 1;
-constexpr const char* kNames[kTables] = {"nodes", "jobs", "actors", "actor_states", "lineage"};
+constexpr int kVersion = 2;
+constexpr const char* kNames[kTables] = {"nodes", "jobs", "actors", "actor_states", "lineage", "placement_groups"};
 
 size_t index_of(Table table) {
   const auto index = static_cast<size_t>(table);

@@ -15,16 +15,19 @@ namespace manta::object_store::testing {
 using std::chrono::milliseconds;
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kNothing = ~uint64_t{0};
+constexpr wire::NodeNumber kSelf = 7;
 
 class ModelNode {
  public:
-  explicit ModelNode(uint64_t capacity, uint64_t spill_bytes)
-      : core({capacity, StoreCore::slots_for(capacity), spill_bytes, "/spill"}) {}
+  explicit ModelNode(uint64_t capacity, uint64_t spill_bytes, uint64_t prepared_bytes = 0)
+      : core({capacity, StoreCore::slots_for(capacity), spill_bytes, "/spill", prepared_bytes, kSelf}) {}
 
   struct Object {
     uint64_t sequence = 0, owner = 0;
     wire::ObjectLocation at;  // where it was sealed
-    bool freed = false, damaged = false;
+    bool freed = false, damaged = false, lost = false;
+    [[nodiscard]] bool is_remote() const { return wire::node_of(at.segment) != kSelf; }
+    [[nodiscard]] Name name() const { return hazard_key(at.slot, at.generation); }
   };
   struct Pin {
     uint64_t process = 0, sequence = 0;
@@ -98,7 +101,8 @@ class ModelNode {
   }
   void seal(const Put& what, const wire::ObjectLocation& at) {
     Object object{objects.size() + 1, what.owner, at};
-    object.freed = what.owner == 0 || !producers.contains(what.owner);
+    const bool is_remote_owner = wire::node_of(what.owner) != 0;
+    object.freed = what.owner == 0 || (!is_remote_owner && !producers.contains(what.owner));
     EXPECT_EQ(memory[at.segment].count(at.offset), 0u) << "sealed over an object";
     memory[at.segment][at.offset] = object.sequence;
     objects.push_back(object);
@@ -108,10 +112,29 @@ class ModelNode {
   void free(Object& object) {
     if (object.freed) return;
     object.freed = true;
+    if (object.is_remote()) return step(event::CopiesFreed{wire::node_of(object.at.segment), {object.name()}});
     step(event::Freed{{object.owner}, {object.at}});
   }
 
+  /// One that was sealed on another node.
+  Object& add_remote(wire::NodeNumber home, uint64_t size) {
+    const auto slot = static_cast<uint32_t>(objects.size());
+    objects.push_back({objects.size() + 1, 0, {wire::first_id_of(home) + 1, 0, size, slot, 1}});
+    return objects.back();
+  }
+  /// Another node has a copy, or is about to.
+  void copy_to(wire::NodeNumber node, Object& object) {
+    holders.emplace(node, object.name());
+    step(event::Copied{node, {object.at}});
+  }
+  void lose(wire::NodeNumber node) {
+    for (Object& object : objects) object.lost = object.lost || wire::node_of(object.at.segment) == node;
+    std::erase_if(holders, [&](const auto& each) { return each.first == node; });
+    step(event::NodeLost{node, Status(Code::kDied, "power")});
+  }
+
   bool is_at(const wire::ObjectLocation& at) const {
+    if (wire::node_of(at.segment) != kSelf) return false;
     auto slot = table.find(at.slot);
     return slot != table.end() && slot->second == at.generation;
   }
@@ -168,8 +191,20 @@ class ModelNode {
                                                                       : Status(Code::kIo, "try again")});
     settle();
   }
+  void finish_pull(size_t index, const Status& status = {}) {
+    const effect::Pull pull = pulls[index];
+    pulls.erase(pulls.begin() + static_cast<ptrdiff_t>(index));
+    EXPECT_EQ(content({pull.segment.value, pull.offset, 0, 0, 0}), kNothing) << "pulled over an object";
+    const auto object = std::find_if(objects.begin(), objects.end(), [&](const Object& each) {
+      return each.at.segment == pull.from.segment && each.at.slot == pull.from.slot;
+    });
+    memory[pull.segment.value][pull.offset] = object->sequence;
+    step(event::RestoreDone{pull.name, status});
+    settle();
+  }
   void finish_all() {
-    while (!writes.empty() || !reads.empty()) {
+    while (!writes.empty() || !reads.empty() || !pulls.empty()) {
+      if (!pulls.empty()) finish_pull(0);
       if (!writes.empty()) finish_write(0);
       if (!reads.empty()) finish_read(0);
     }
@@ -259,6 +294,9 @@ class ModelNode {
     last_status = reject.status;
   }
   void carry_out(effect::MakeOwn&) {}
+  void carry_out(effect::MakeWarm& make) {
+    for (const auto& each : make.segments) prepared.push_back(each.segment);
+  }
   void carry_out(effect::WriteSpill& write) {
     writes.push_back(write);
     EXPECT_TRUE(disk.emplace(write.file, std::map<uint64_t, uint64_t>()).second);
@@ -266,6 +304,21 @@ class ModelNode {
   void carry_out(effect::ReadSpill& read) {
     memory[read.segment.value].erase(read.offset);  // what a freed object left there
     reads.push_back(read);
+  }
+  void carry_out(effect::Pull& pull) {
+    EXPECT_GE(pull.deadline, now);
+    memory[pull.segment.value].erase(pull.offset);
+    pulls.push_back(pull);
+  }
+  void carry_out(effect::ForwardFree& free) { forwarded.push_back(free); }
+  void carry_out(effect::DropCopies& drop) {
+    for (Name name : drop.names) {
+      EXPECT_EQ(holders.erase({drop.node, name}), 1u) << "told twice, or who has none";
+      for (const Object& object : objects) {
+        const bool is_it = !object.is_remote() && object.name() == name;
+        EXPECT_TRUE(!is_it || object.freed);
+      }
+    }
   }
   void carry_out(effect::PunchSpill&) {}
   void carry_out(effect::RemoveSpill& remove) { EXPECT_EQ(disk.erase(remove.file), 1u); }
@@ -298,8 +351,12 @@ class ModelNode {
   std::map<uint32_t, uint32_t> table;
   std::vector<Object> objects;
   std::vector<Pin> pins;
+  std::vector<SegmentId> prepared;
   std::vector<effect::WriteSpill> writes;
   std::vector<effect::ReadSpill> reads;
+  std::vector<effect::Pull> pulls;
+  std::vector<effect::ForwardFree> forwarded;
+  std::set<std::pair<wire::NodeNumber, Name>> holders;  // that are to be told when the object is freed
   std::map<uint64_t, Put> waiting;
   std::vector<uint64_t> granted;  // requests
   std::map<uint64_t, std::pair<uint64_t, uint64_t>> asked;

@@ -20,9 +20,9 @@ constexpr uint64_t kTailGrain = uint64_t{64} << 10;
 
 }  // namespace
 
-Result<MutableBlock> ProducerSide::create(size_t size_bytes, std::chrono::milliseconds timeout) {
+Result<MutableBlock> ProducerSide::create(size_t size_bytes, std::chrono::milliseconds timeout, bool from_plenty) {
   Deadline deadline = std::chrono::steady_clock::now() + timeout;
-  if (size_bytes > kDedicatedBytes) return create_dedicated(size_bytes, deadline);
+  if (size_bytes > kDedicatedBytes) return create_dedicated(size_bytes, deadline, from_plenty);
   std::unique_lock lock(mutex_);
   std::optional<MutableBlock> block;
   uint64_t mine = 0;  // my request, if I sent one
@@ -42,7 +42,7 @@ Result<MutableBlock> ProducerSide::create(size_t size_bytes, std::chrono::millis
     // One request at a time is enough for all threads; past my own deadline I ask all the same, to be told why there is
     // nothing.
     if (mine == 0 && (standard_requests_ == 0 || now >= deadline)) {
-      MANTA_ASSIGN_OR_RETURN(mine, request(lock, size_bytes, deadline, false));
+      MANTA_ASSIGN_OR_RETURN(mine, request(lock, size_bytes, deadline, false, from_plenty));
       continue;
     }
     changed_.wait_until(lock, mine == 0 ? deadline : deadline + kGrace);
@@ -55,14 +55,14 @@ Result<MutableBlock> ProducerSide::create(size_t size_bytes, std::chrono::millis
   return std::move(*block);
 }
 
-Result<MutableBlock> ProducerSide::create_dedicated(size_t size_bytes, Deadline deadline) {
+Result<MutableBlock> ProducerSide::create_dedicated(size_t size_bytes, Deadline deadline, bool from_plenty) {
   std::unique_lock lock(mutex_);
   if (!broken_.ok()) return broken_;
   if (std::unique_ptr<Segment> ready = take_ready(size_bytes)) {
     want_dedicated(size_bytes);
     return block_in_dedicated(lock, std::move(ready), size_bytes);
   }
-  MANTA_ASSIGN_OR_RETURN(uint64_t mine, request(lock, size_bytes, deadline, true));
+  MANTA_ASSIGN_OR_RETURN(uint64_t mine, request(lock, size_bytes, deadline, true, from_plenty));
   Waiting& waiting = waiting_.at(mine);
   changed_.wait_until(lock, deadline + kGrace, [&] { return waiting.answered || !broken_.ok(); });
   std::unique_ptr<Segment> segment = std::move(waiting.segment);
@@ -383,7 +383,9 @@ void ProducerSide::disconnected(const Status& cause) {
 
 std::shared_ptr<Mapping> ProducerSide::mapping_of(uint64_t segment) const {
   std::lock_guard lock(mutex_);
-  if (auto found = standard_.find(segment); found != standard_.end()) return found->second->mapping;
+  for (const auto* segments : {&standard_, &dedicated_}) {
+    if (auto found = segments->find(segment); found != segments->end()) return found->second->mapping;
+  }
   if (auto found = kept_.find(segment); found != kept_.end()) return found->second.mapping;
   return nullptr;
 }

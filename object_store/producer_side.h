@@ -28,7 +28,7 @@ class ProducerSide : public std::enable_shared_from_this<ProducerSide> {
   /// Ends the thread; nothing is sent by it any more.
   void stop();
 
-  [[nodiscard]] Result<MutableBlock> create(size_t size_bytes, std::chrono::milliseconds timeout);
+  [[nodiscard]] Result<MutableBlock> create(size_t size_bytes, std::chrono::milliseconds timeout, bool from_plenty = false);
   [[nodiscard]] Result<wire::ObjectLocation> seal(MutableBlock&& block, ObjectId id);
   void abort(MutableBlock& block);
 
@@ -74,7 +74,7 @@ class ProducerSide : public std::enable_shared_from_this<ProducerSide> {
   };
   using Deadline = std::chrono::steady_clock::time_point;
 
-  [[nodiscard]] Result<MutableBlock> create_dedicated(size_t size_bytes, Deadline deadline);
+  [[nodiscard]] Result<MutableBlock> create_dedicated(size_t size_bytes, Deadline deadline, bool from_plenty);
   [[nodiscard]] MutableBlock block_in(Segment& segment, uint64_t offset, size_t size_bytes);
   [[nodiscard]] std::optional<MutableBlock> try_standard(size_t size_bytes);
   /// Sends a request; `answered` of its entry in `waiting_` says when it is done. The lock is released meanwhile.

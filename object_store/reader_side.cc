@@ -13,18 +13,25 @@ constexpr auto kGrace = std::chrono::seconds(102);  // past the deadline, while 
 }  // namespace
 
 ReaderSide::ReaderSide(ObjectTableView table, HazardPage hazard, std::shared_ptr<ProducerSide> producer,
-                       StoreClient::SendFn send)
-    : table_(std::move(table)), hazard_(std::move(hazard)), producer_(std::move(producer)), send_(std::move(send)) {
+                       StoreClient::SendFn send, wire::NodeNumber node)
+    : table_(std::move(table)),
+      hazard_(std::move(hazard)),
+      producer_(std::move(producer)),
+      send_(std::move(send)),
+      node_(node) {
   for (uint32_t i = kHazardSlots; i > 0; --i) free_.push_back(i - 1);
   index_.reserve(kHazardSlots);
 }
 
-Result<PinnedBytes> ReaderSide::pin(const wire::ObjectLocation& location, std::chrono::milliseconds timeout) {
+Result<PinnedBytes> ReaderSide::pin(const wire::ObjectLocation& location, std::chrono::milliseconds timeout,
+                                    const How& how) {
   std::unique_lock lock(mutex_);
   wire::ObjectLocation at = location;
-  Result<uint32_t> acquired = acquire(at);
+  // Another node's slots say nothing about this node's table.
+  const bool remote = is_remote(location);
+  Result<uint32_t> acquired = remote ? Status(Code::kLost, "") : acquire(at);
   if (!acquired.ok() && acquired.status().code() == Code::kLost) [[unlikely]]
-    acquired = acquire_moved(lock, location, at, std::chrono::steady_clock::now() + timeout);
+    acquired = acquire_moved(lock, location, at, {std::chrono::steady_clock::now() + timeout, how});
   if (!acquired.ok()) [[unlikely]]
     return acquired.status();
   const uint32_t index = *acquired;
@@ -48,6 +55,11 @@ Result<PinnedBytes> ReaderSide::pin(const wire::ObjectLocation& location, std::c
   bytes.bytes_ = {mapping.data() + at.offset, at.size_bytes};
   bytes.hazard_ = index;
   return bytes;
+}
+
+bool ReaderSide::is_remote(const wire::ObjectLocation& location) const {
+  const wire::NodeNumber node = wire::node_of(location.segment);
+  return node != 0 && node != node_;
 }
 
 Result<uint32_t> ReaderSide::acquire(const wire::ObjectLocation& location) {
@@ -75,18 +87,18 @@ Result<uint32_t> ReaderSide::acquire(const wire::ObjectLocation& location) {
 }
 
 Result<uint32_t> ReaderSide::acquire_moved(std::unique_lock<std::mutex>& lock, const wire::ObjectLocation& location,
-                                           wire::ObjectLocation& at, Deadline deadline) {
-  const uint64_t key = hazard_key(location.slot, location.generation);
+                                           wire::ObjectLocation& at, const Wait& wait) {
+  const Home key{wire::node_of(location.segment), hazard_key(location.slot, location.generation)};
   if (auto moved = moved_.find(key); moved != moved_.end()) {
     at = moved->second;
     if (Result<uint32_t> index = acquire(at); index.ok() || index.status().code() != Code::kLost) return index;
     moved_.erase(key);
   }
   while (true) {
-    MANTA_ASSIGN_OR_RETURN(at, restore(lock, location, deadline));
+    MANTA_ASSIGN_OR_RETURN(at, restore(lock, location, wait));
     Result<uint32_t> index = acquire(at);
     const bool went_away = !index.ok() && index.status().code() == Code::kLost;
-    if (went_away && std::chrono::steady_clock::now() < deadline) continue;
+    if (went_away && std::chrono::steady_clock::now() < wait.deadline) continue;
     if (moved_.size() >= kMaxMoved) moved_.clear();
     if (index.ok()) moved_[key] = at;
     return index;
@@ -94,21 +106,23 @@ Result<uint32_t> ReaderSide::acquire_moved(std::unique_lock<std::mutex>& lock, c
 }
 
 Result<wire::ObjectLocation> ReaderSide::restore(std::unique_lock<std::mutex>& lock, const wire::ObjectLocation& location,
-                                                 Deadline deadline) {
+                                                 const Wait& wait) {
   if (!broken_.ok()) return broken_;
   const uint64_t request = ++last_restore_;
   restoring_[request];
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
-  wire::RestoreObject message{request, location, static_cast<uint32_t>(std::clamp<int64_t>(left, 0, 0xffffffff))};
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(wait.deadline - std::chrono::steady_clock::now()).count();
+  wire::RestoreObject message{request, location, static_cast<uint32_t>(std::clamp<int64_t>(left, 0, 0xffffffff)),
+                              static_cast<uint8_t>(wait.how.priority), wait.how.only_here};
   lock.unlock();
   Status status = send_(message.kType, wire::encode(message), {});
   lock.lock();
   if (status.ok()) {
-    changed_.wait_until(lock, deadline + kGrace, [&] { return restoring_.at(request).answered || !broken_.ok(); });
+    changed_.wait_until(lock, wait.deadline + kGrace, [&] { return restoring_.at(request).answered || !broken_.ok(); });
     const Restoring& answer = restoring_.at(request);
     status = answer.answered ? answer.status
              : !broken_.ok() ? broken_
-                             : Status(Code::kTimeout, "the raylet did not say where a spilled object is");
+                             : Status(Code::kTimeout,
+                                      "the raylet did not say where an object lies that was spilled or is another node's");
   }
   const wire::ObjectLocation at = restoring_.at(request).location;
   restoring_.erase(request);

@@ -13,6 +13,7 @@
 #include <array>
 #include <atomic>
 #include <condition_variable>
+#include <map>
 #include <mutex>
 #include <unordered_map>
 
@@ -20,9 +21,20 @@ namespace manta::object_store::detail {
 
 class ReaderSide : public std::enable_shared_from_this<ReaderSide> {
  public:
-  ReaderSide(ObjectTableView table, HazardPage hazard, std::shared_ptr<ProducerSide> producer, StoreClient::SendFn send);
+  /// Of an object that has moved.
+  struct How {
+    wire::TransferPriority priority = wire::TransferPriority::kGet;
+    bool only_here = false;
+  };
 
-  [[nodiscard]] Result<PinnedBytes> pin(const wire::ObjectLocation& location, std::chrono::milliseconds timeout);
+  ReaderSide(ObjectTableView table, HazardPage hazard, std::shared_ptr<ProducerSide> producer, StoreClient::SendFn send,
+             wire::NodeNumber node);
+
+  [[nodiscard]] Result<PinnedBytes> pin(const wire::ObjectLocation& location, std::chrono::milliseconds timeout,
+                                        const How& how);
+  [[nodiscard]] bool is_in_memory(const wire::ObjectLocation& at) const {
+    return !is_remote(at) && at.generation != 0 && table_.generation(at.slot) == at.generation;
+  }
   void copy_pin(uint32_t index) { pins_[index].references.fetch_add(1, std::memory_order_relaxed); }
   void unpin(uint32_t index);
 
@@ -48,15 +60,22 @@ class ReaderSide : public std::enable_shared_from_this<ReaderSide> {
     Status status;
     wire::ObjectLocation location;
   };
-  using Deadline = std::chrono::steady_clock::time_point;
+  /// How long, and in what way, a reader waits for an object that has moved.
+  struct Wait {
+    std::chrono::steady_clock::time_point deadline;
+    How how;
+  };
+  /// An object's first place: its node, and its name there.
+  using Home = std::pair<wire::NodeNumber, uint64_t>;
 
   /// kLost when it does not lie there (any more).
   [[nodiscard]] Result<uint32_t> acquire(const wire::ObjectLocation& location);
   /// Finds an object that has moved, or been spilled; `at` becomes where it is.
   [[nodiscard]] Result<uint32_t> acquire_moved(std::unique_lock<std::mutex>& lock, const wire::ObjectLocation& location,
-                                               wire::ObjectLocation& at, Deadline deadline);
+                                               wire::ObjectLocation& at, const Wait& wait);
   [[nodiscard]] Result<wire::ObjectLocation> restore(std::unique_lock<std::mutex>& lock,
-                                                     const wire::ObjectLocation& location, Deadline deadline);
+                                                     const wire::ObjectLocation& location, const Wait& wait);
+  [[nodiscard]] bool is_remote(const wire::ObjectLocation& location) const;
   void drop(uint32_t index);  // the lock is held
   [[nodiscard]] Result<std::shared_ptr<Mapping>> mapping_of(std::unique_lock<std::mutex>& lock, uint64_t segment,
                                                             std::chrono::milliseconds timeout);
@@ -65,6 +84,7 @@ class ReaderSide : public std::enable_shared_from_this<ReaderSide> {
   HazardPage hazard_;
   std::shared_ptr<ProducerSide> producer_;  // shared with the client and its blocks; read for mappings only
   StoreClient::SendFn send_;
+  wire::NodeNumber node_;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
@@ -73,7 +93,7 @@ class ReaderSide : public std::enable_shared_from_this<ReaderSide> {
   std::vector<uint32_t> free_;                    // hazard slots
   std::unordered_map<uint64_t, uint32_t> index_;  // pin key -> hazard slot
   std::unordered_map<uint64_t, std::shared_ptr<Mapping>> mappings_;
-  std::unordered_map<uint64_t, wire::ObjectLocation> moved_;  // first place's key -> where it was last; a hint
+  std::map<Home, wire::ObjectLocation> moved_;  // -> where it was last; a hint
   uint64_t last_restore_ = 0;
   std::unordered_map<uint64_t, Restoring> restoring_;
   // Shared: whoever asked may give up while the answer is still awaited by others.

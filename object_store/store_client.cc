@@ -9,7 +9,7 @@
 namespace manta::object_store {
 namespace {
 
-constexpr size_t kObjectsPerFree = 4'096;  // far from the caps of a frame
+constexpr size_t kObjectsPerFrame = 4'096;  // far from the caps of a frame
 
 Fd take_descriptor(wire::Frame& frame) { return frame.descriptors.empty() ? Fd() : std::move(frame.descriptors.front()); }
 
@@ -56,10 +56,11 @@ StoreClient::~StoreClient() {
   producer_->stop();
 }
 
-Result<std::unique_ptr<StoreClient>> StoreClient::create(const Fd& table, HazardPage hazard, SendFn send) {
+Result<std::unique_ptr<StoreClient>> StoreClient::create(const Fd& table, HazardPage hazard, SendFn send,
+                                                         wire::NodeNumber node) {
   MANTA_ASSIGN_OR_RETURN(ObjectTableView view, ObjectTableView::open(table));
   auto producer = std::make_shared<detail::ProducerSide>(send);
-  auto reader = std::make_shared<detail::ReaderSide>(std::move(view), std::move(hazard), producer, send);
+  auto reader = std::make_shared<detail::ReaderSide>(std::move(view), std::move(hazard), producer, send, node);
   return std::unique_ptr<StoreClient>(new StoreClient(std::move(producer), std::move(reader), std::move(send)));
 }
 
@@ -67,17 +68,42 @@ Result<MutableBlock> StoreClient::create(size_t size_bytes, std::chrono::millise
   return producer_->create(size_bytes, timeout);
 }
 
+Result<MutableBlock> StoreClient::create_from_plenty(size_t size_bytes) {
+  return producer_->create(size_bytes, std::chrono::milliseconds(0), true);
+}
+
 Result<wire::ObjectLocation> StoreClient::seal(MutableBlock&& block, ObjectId id) {
   return producer_->seal(std::move(block), id);
 }
 
-Result<PinnedBytes> StoreClient::pin(const wire::ObjectLocation& location, std::chrono::milliseconds timeout) {
-  return reader_->pin(location, timeout);
+Result<PinnedBytes> StoreClient::pin(const wire::ObjectLocation& location, std::chrono::milliseconds timeout,
+                                     wire::TransferPriority priority) {
+  return reader_->pin(location, timeout, {.priority = priority});
+}
+
+Result<PinnedBytes> StoreClient::pin_if_here(const wire::ObjectLocation& location, std::chrono::milliseconds timeout) {
+  return reader_->pin(location, timeout, {.only_here = true});
+}
+
+bool StoreClient::is_in_memory(const wire::ObjectLocation& location) const { return reader_->is_in_memory(location); }
+
+void StoreClient::prefetch(std::span<const wire::ObjectLocation> objects, wire::TransferPriority priority) {
+  while (!objects.empty()) {
+    auto part = objects.first(std::min(objects.size(), kObjectsPerFrame));
+    wire::PrefetchObjects message{{part.begin(), part.end()}, static_cast<uint8_t>(priority)};
+    (void)send_(message.kType, wire::encode(message), {});
+    objects = objects.subspan(part.size());
+  }
+}
+
+Result<PinnedBytes> StoreClient::pin(const MutableBlock& block) {
+  if (block.producer_ != producer_) return Status(Code::kInvalid, "only a block of this process's own can be pinned");
+  return reader_->pin(block.location_, std::chrono::milliseconds(0), {});
 }
 
 void StoreClient::free(std::span<const wire::ObjectLocation> objects) {
   while (!objects.empty()) {
-    auto part = objects.first(std::min(objects.size(), kObjectsPerFree));
+    auto part = objects.first(std::min(objects.size(), kObjectsPerFrame));
     (void)send_(wire::Free::kType, wire::encode(wire::Free{{part.begin(), part.end()}}), {});
     objects = objects.subspan(part.size());
   }

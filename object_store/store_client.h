@@ -16,6 +16,7 @@
 
 #include "common/fd.h"
 #include "object_store/hazard_page.h"
+#include "wire/cluster.h"
 #include "wire/connection.h"
 
 #include <manta/ids.h>
@@ -49,6 +50,7 @@ class MutableBlock {
 
  private:
   friend class detail::ProducerSide;
+  friend class StoreClient;
   // Shared: a block may outlive the client, and its memory must not.
   std::shared_ptr<detail::ProducerSide> producer_;
   std::span<std::byte> bytes_;
@@ -81,22 +83,43 @@ class StoreClient {
  public:
   using SendFn = std::function<Status(wire::Type type, std::string_view body, const std::vector<int>& descriptors)>;
 
-  /// `table` came with Welcome. `send` is called by any thread and must not block.
-  [[nodiscard]] static Result<std::unique_ptr<StoreClient>> create(const Fd& table, HazardPage hazard, SendFn send);
+  /// `table` came with Welcome, and so did the node's number (0 outside a cluster). `send` is called by any thread and must
+  /// not block.
+  [[nodiscard]] static Result<std::unique_ptr<StoreClient>> create(const Fd& table, HazardPage hazard, SendFn send,
+                                                                   wire::NodeNumber node = 0);
   ~StoreClient();
 
   /// kFull when the store stays full for `timeout` (the message says who holds what) or the object is larger than the store;
   /// kUnavailable when the raylet is gone; kIo when the machine has no memory left.
   [[nodiscard]] Result<MutableBlock> create(size_t size_bytes, std::chrono::milliseconds timeout);
 
+  /// The same from what nobody misses, at once or not at all (kFull): for what could as well lie elsewhere.
+  [[nodiscard]] Result<MutableBlock> create_from_plenty(size_t size_bytes);
+
   /// Makes the object readable by others and tells the raylet. When this fails the block is gone.
   [[nodiscard]] Result<wire::ObjectLocation> seal(MutableBlock&& block, ObjectId id);
 
-  /// kLost when the object was freed, or its copy on disk is damaged; kFull when this process holds 1,024 pins, or memory to
-  /// read it back into did not get free. Only the first pin in a segment, and one of an object that was spilled, asks the
-  /// raylet and waits up to `timeout` for the answer (longer while the disk makes room).
+  /// kLost when the object was freed, its copy on disk is damaged or its node was lost; kFull when this process holds 1,024
+  /// pins, or memory to read it back into did not get free; kTimeout and kUnavailable when its node did not give it in time.
+  /// Only the first pin in a segment, and one of an object that was spilled or is another node's, asks the raylet and waits
+  /// up to `timeout` for the answer (longer while the disk makes room).
   [[nodiscard]] Result<PinnedBytes> pin(const wire::ObjectLocation& location,
-                                        std::chrono::milliseconds timeout = std::chrono::seconds(30));
+                                        std::chrono::milliseconds timeout = std::chrono::seconds(30),
+                                        wire::TransferPriority priority = wire::TransferPriority::kGet);
+
+  /// The same for a copy of another node's object: kNotFound when it is not on this node, nor on its way.
+  [[nodiscard]] Result<PinnedBytes> pin_if_here(const wire::ObjectLocation& location, std::chrono::milliseconds timeout);
+
+  /// Whether a pin would find it where it was sealed, just now.
+  [[nodiscard]] bool is_in_memory(const wire::ObjectLocation& location) const;
+
+  /// These will be pinned soon: those on disk or on other nodes are brought meanwhile, as memory allows, for 30 s. Never
+  /// waits; what goes wrong is told to whoever pins.
+  void prefetch(std::span<const wire::ObjectLocation> objects,
+                wire::TransferPriority priority = wire::TransferPriority::kGet);
+
+  /// The same for a block that is not sealed yet: this process will see it in place whatever becomes of the object.
+  [[nodiscard]] Result<PinnedBytes> pin(const MutableBlock& block);
 
   /// Owner: no reference is left. A failure to send needs no handling: the raylet is gone, and the objects with it.
   void free(std::span<const wire::ObjectLocation> objects);

@@ -9,7 +9,6 @@ namespace {
 
 constexpr auto kTrimWhileWaiting = std::chrono::milliseconds(100);
 constexpr auto kTrimWhenIdle = std::chrono::seconds(10);
-constexpr auto kWarmFor = std::chrono::seconds(10);
 constexpr auto kPatienceWithDisk = std::chrono::seconds(100);  // past a deadline, while the disk is at work for it
 constexpr size_t kMaxWaitingPerClient = 256;
 constexpr size_t kMaxGone = 4'096;
@@ -22,7 +21,7 @@ uint32_t StoreCore::slots_for(uint64_t capacity_bytes) {
   return static_cast<uint32_t>(std::min<uint64_t>(slots, uint64_t{1} << 27));
 }
 
-StoreCore::StoreCore(const Options& options) : options_(options) {}
+StoreCore::StoreCore(const Options& options) : options_(options), last_segment_(wire::first_id_of(options.node)) {}
 
 Effects StoreCore::step(const Event& event, Time now) {
   now_ = now;
@@ -32,6 +31,8 @@ Effects StoreCore::step(const Event& event, Time now) {
   MANTA_CHECK(held_bytes_ <= options_.capacity_bytes, held_bytes_, options_.capacity_bytes);
   MANTA_CHECK(warm_bytes_ <= held_bytes_, warm_bytes_, held_bytes_);
   MANTA_CHECK(disk_bytes_ <= options_.spill_bytes, disk_bytes_, options_.spill_bytes);
+  for (auto& [node, names] : dropped_) effects_.emplace_back(effect::DropCopies{node, std::move(names)});
+  dropped_.clear();
   if (scan_now_) effects_.emplace_back(effect::Scan{});
   return std::move(effects_);
 }
@@ -40,15 +41,14 @@ std::optional<Time> StoreCore::next_deadline() const {
   std::optional<Time> next = scan_at_;
   auto consider = [&next](Time at) { next = next ? std::min(*next, at) : at; };
   if (trim_at_) consider(*trim_at_);
+  if (prepare_at_) consider(*prepare_at_);
   // Past a deadline, what keeps a request waiting is the disk, whose word is an event.
   auto consider_deadline = [&](Time at) { consider(writes_ > 0 ? std::max(at, now_ + kTrimWhileWaiting) : at); };
   for (const Waiting& waiting : waiting_) consider_deadline(waiting.deadline);
-  for (Name name : restore_queue_) {
-    for (const Waiter& waiter : spilled_.at(name).waiters) consider_deadline(waiter.deadline);
-  }
+  if (restore_due_) consider_deadline(*restore_due_);
   if (warm_bytes_ > 0) {
     for (const auto& [id, segment] : segments_) {
-      if (segment.phase == Phase::kWarm) consider(segment.idle_since + kWarmFor);
+      if (segment.phase == Phase::kWarm) consider(segment.idle_since + kept_warm(segment));
     }
   }
   return next;
@@ -59,35 +59,35 @@ StoreCore::Counts StoreCore::counts() const {
   counts.held_bytes = held_bytes_, counts.warm_bytes = warm_bytes_;
   counts.objects = objects_, counts.object_bytes = object_bytes_;
   counts.limbo_objects = limbo_.size() - evicted_;
-  counts.waiting_requests = waiting_.size(), counts.waiting_restores = restore_queue_.size();
+  counts.waiting_requests = waiting_.size(), counts.waiting_restores = restore_queue_.size() + pull_queue_.size();
   counts.spilled_objects = spilled_objects_, counts.spilled_bytes = spilled_bytes_;
   counts.disk_bytes = disk_bytes_, counts.disk_files = files_.size();
+  counts.copies = resident_copies_, counts.copy_bytes = copy_bytes_, counts.pulls = pulling_.size();
   counts.ignored_frees = ignored_frees_;
   return counts;
 }
 
 // ---------------------------------------------------------------------------------------------------- clients
 
-void StoreCore::on(const event::ClientJoined& event) { clients_.try_emplace(event.process.value, Client{.pid = event.pid}); }
+void StoreCore::on(const event::ClientJoined& event) {
+  if (clients_.empty()) want_prepared_for_first();
+  clients_.try_emplace(event.process.value, Client{.pid = event.pid});
+}
+
+void StoreCore::remember_gone(ProcessId owner) {
+  if (!gone_.insert(owner.value).second) return;
+  gone_order_.push_back(owner.value);
+  if (gone_order_.size() <= kMaxGone) return;
+  gone_.erase(gone_order_.front());
+  gone_order_.pop_front();
+}
 
 void StoreCore::on(const event::ClientGone& event) {
   if (clients_.erase(event.process.value) == 0) return;
   std::erase_if(waiting_, [&](const Waiting& waiting) { return waiting.request.process == event.process; });
   drop_restores_of(event.process);
-  gone_.insert(event.process.value);
-  gone_order_.push_back(event.process.value);
-  if (gone_order_.size() > kMaxGone) {
-    gone_.erase(gone_order_.front());
-    gone_order_.pop_front();
-  }
-  std::vector<Name> named;
-  for (const auto& [name, spilled] : spilled_) {
-    if (spilled.id.owner == event.process.value) named.push_back(name);
-  }
-  for (Name name : named) free_spilled(spilled_.find(name));
-  for (uint32_t slot = 0; slot < slots_.size(); ++slot) {
-    if (slots_[slot].state == SlotState::kLive && slots_[slot].owner == event.process.value) free_slot(slot);
-  }
+  remember_gone(event.process);
+  free_all_of([&](uint64_t owner) { return owner == event.process.value; });
   for (auto& [id, segment] : segments_) {
     if (segment.phase == Phase::kGranted && segment.producer == event.process) orphan({id}, segment);
   }
@@ -175,11 +175,12 @@ void StoreCore::on(const event::Tick&) {
   expire_restores();
   std::vector<uint64_t> idle;
   for (const auto& [id, segment] : segments_) {
-    if (segment.phase == Phase::kWarm && segment.idle_since + kWarmFor <= now_) idle.push_back(id);
+    if (segment.phase == Phase::kWarm && segment.idle_since + kept_warm(segment) <= now_) idle.push_back(id);
   }
   for (uint64_t id : idle) retire({id});
   if (scan_at_ && *scan_at_ <= now_) request_scan();
   if (trim_at_ && *trim_at_ <= now_) trim_clients();
+  if (prepare_at_ && *prepare_at_ <= now_) prepare();
   serve();  // a large request at the front may have gone
 }
 

@@ -23,6 +23,9 @@
 //      |  +---------------------------------------------------------+                              |
 //      +-------------------------------------------------------------------------------------------+
 //   freed, from any state: the record goes at once, the memory when no pin and no disk thread touches it.
+// A copy of another node's object is like one whose record is on disk, with that node for a disk (RESTORING is a pull). It
+// is clean, so it goes without writing, and nothing is known of it once it is gone; whoever wants it again names its home
+// again.
 //
 // Invariants, checked after every step:
 //   1 held bytes (granted, own, orphaned less what was punched, warm) never exceed the capacity
@@ -30,8 +33,9 @@
 //   3 no extent is reused, punched or granted anew while a pin names its slot, or the disk threads read or write it
 //   4 objects in a segment do not overlap and lie inside it
 //   5 requests are answered in order, each once; who asks for an object is answered once
-//   6 an object that is not freed is in memory, in a whole file, or reported lost
-//   7 a spill file lives as long as an object has a record in it; what the files take never exceeds the budget
+//   6 an object that is not freed is in memory, in a whole file, or reported lost; a copy is in memory, asked for, or
+//   forgotten 7 a spill file lives as long as an object has a record in it; what the files take never exceeds the budget 8 a
+//   node that was given a copy is told once when the object is freed
 // A client that breaks the protocol gets a Reject and touches nothing else.
 //
 // Thread safety: none; a value of one event loop. Cost of a live object: 64 bytes here, and 4 in the object table.
@@ -42,6 +46,7 @@
 #include "object_store/store_events.h"
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -64,9 +69,11 @@ class StoreCore {
  public:
   struct Options {
     uint64_t capacity_bytes = 0;
-    uint32_t slots = 0;        ///< Of the object table; see slots_for.
-    uint64_t spill_bytes = 0;  ///< What spill files may take; 0: nothing is spilled.
-    std::string spill_folder;  ///< For messages.
+    uint32_t slots = 0;           ///< Of the object table; see slots_for.
+    uint64_t spill_bytes = 0;     ///< What spill files may take; 0: nothing is spilled.
+    std::string spill_folder;     ///< For messages.
+    uint64_t prepared_bytes = 0;  ///< Made warm ahead of need at most; and at most an eighth of the capacity.
+    wire::NodeNumber node = 0;    ///< Ids of segments start with it.
   };
   /// Slots that a store of this capacity needs.
   [[nodiscard]] static uint32_t slots_for(uint64_t capacity_bytes);
@@ -77,7 +84,9 @@ class StoreCore {
     uint64_t limbo_objects = 0, waiting_requests = 0, waiting_restores = 0;
     uint64_t spilled_objects = 0, spilled_bytes = 0;  ///< Of the objects: those on disk only.
     uint64_t disk_bytes = 0, disk_files = 0;
-    uint64_t ignored_frees = 0;  ///< Of objects that are gone, or by who does not own them.
+    uint64_t copies = 0, copy_bytes = 0;  ///< Of other nodes' objects, in memory.
+    uint64_t pulls = 0;                   ///< Copies on their way.
+    uint64_t ignored_frees = 0;           ///< Of objects that are gone, or by who does not own them.
   };
 
   explicit StoreCore(const Options& options);
@@ -115,6 +124,7 @@ class StoreCore {
     Phase phase = Phase::kGranted;
     bool dedicated = false;
     bool is_cut = false;       // its producer gave its end back
+    bool is_prepared = false;  // warm, and nobody had it yet
     bool quarantined = false;  // orphan: pins on slots that no sealed object has keep its unsealed memory
     ProcessId producer;        // or the last one
     Time idle_since;
@@ -141,9 +151,18 @@ class StoreCore {
     uint32_t timeout_ms = 0;
   };
   enum class Place : uint8_t { kResident, kDisk, kQueued, kRestoring, kDamaged };
-  /// An object that has a record on disk.
+  /// Where in line: priority, then who came first.
+  using Turn = std::pair<wire::TransferPriority, uint64_t>;
+  using Queue = std::map<Turn, Name>;
+  /// What a copy is of, as its home node knows it.
+  struct Home {
+    wire::ObjectLocation at;
+    Time deadline;  // of the pull under way
+  };
+  /// An object that has a record on disk, or on another node.
   struct Spilled {
     uint64_t size_bytes = 0;
+    std::unique_ptr<Home> home;  // of a copy; it has no file then, and no id
     ObjectId id;
     uint64_t file = 0;
     SpillRecord record;
@@ -151,9 +170,12 @@ class StoreCore {
     uint32_t slot = kNoSlot;  // where it is, is read to, or (on disk) still lies in limbo
     bool freed = false;       // while it was read
     Time hot_until;           // whoever asked for it is about to pin it
+    Time wanted_until;        // by a prefetch, without anybody who waits
+    Turn turn;                // while it is queued
     std::vector<Waiter> waiters;
     std::unique_ptr<Status> damage;
   };
+  using SpilledEntry = std::unordered_map<Name, Spilled>::iterator;
   struct File {
     uint64_t records = 0;  // of objects that live; and 1 while it is written
     uint64_t disk_bytes = 0;
@@ -171,11 +193,14 @@ class StoreCore {
   void on(const event::Request& event);
   void on(const event::Cancel& event);
   void on(const event::Tick& event);
+  void remember_gone(ProcessId owner);
   void refuse(const event::Request& event, Code code, const std::string& why);
   void ask_for_memory();
   void trim_clients();
   void serve();
-  [[nodiscard]] bool is_short() const { return !waiting_.empty() || !restore_queue_.empty(); }
+  [[nodiscard]] bool is_short() const { return !waiting_.empty() || has_readers_waiting(); }
+  /// For memory, or for the disk.
+  [[nodiscard]] bool has_readers_waiting() const { return !restore_queue_.empty() || pulls_lack_room_; }
   void request_scan() { scan_now_ = true; }
 
   // store_core_segments.cc
@@ -191,6 +216,7 @@ class StoreCore {
   /// A warm segment or a new one, of no phase yet; `is_new` says which.
   [[nodiscard]] std::optional<SegmentId> take_segment(ProcessId process, uint64_t size_bytes, uint64_t object_bytes,
                                                       bool dedicated, bool& is_new);
+  [[nodiscard]] std::optional<SegmentId> make_segment(uint64_t size_bytes, bool dedicated);
   [[nodiscard]] bool make_room(uint64_t bytes);
   [[nodiscard]] std::optional<std::vector<uint32_t>> take_slots(uint64_t count, SegmentId segment);
   void release_slot(uint32_t slot);
@@ -203,11 +229,21 @@ class StoreCore {
   void retire(SegmentId id);
   void set_held(Segment& segment, uint64_t bytes);
 
+  // store_core_warm.cc
+  [[nodiscard]] Duration kept_warm(const Segment& segment) const;
+  void want_prepared(Duration in);
+  void want_prepared_for_first();
+  void want_prepared_again();
+  [[nodiscard]] std::pair<uint64_t, uint64_t> prepared_sizes() const;
+  void prepare();
+  void prepare_one(uint64_t size_bytes, bool dedicated, effect::MakeWarm& effect);
+
   // store_core_objects.cc
   void on(const event::Seal& event);
   void on(const event::Freed& event);
   void on(const event::Scanned& event);
   [[nodiscard]] Status check_seal(const event::Seal& event);
+  void free_all_of(const std::function<bool(uint64_t owner)>& is_gone);
   [[nodiscard]] bool free_one(ProcessId process, const wire::ObjectLocation& object);
   void free_slot(uint32_t slot);
   void to_limbo(uint32_t slot);
@@ -231,23 +267,53 @@ class StoreCore {
   [[nodiscard]] bool can_write(uint64_t disk_bytes) const;
   [[nodiscard]] bool disk_has_room(uint64_t bytes) const;
   void evict(uint32_t slot);
-  void free_spilled(std::unordered_map<Name, Spilled>::iterator entry);
+  void free_spilled(SpilledEntry entry);
+  void free_spilled(SpilledEntry entry, const Status& why);
+  void comes_to_memory(Spilled& spilled);
+  void leaves_memory(Spilled& spilled);
   void drop_record(uint64_t file, const SpillRecord& record);
   void leave_file(uint64_t id);
   void answer(const Waiter& waiter, const wire::ObjectLocation& location, const Status& status);
   void answer_all(Spilled& spilled, const wire::ObjectLocation& location, const Status& status);
   void is_back(Spilled& spilled);
+  void bring(SpilledEntry entry, wire::TransferPriority priority);
+  void enqueue(SpilledEntry entry, wire::TransferPriority priority);
+  void dequeue(Spilled& spilled);
+  void consider_restore_deadline(Time at) { restore_due_ = restore_due_ ? std::min(*restore_due_, at) : at; }
   void serve_restores();
+  void restore_failed(SpilledEntry entry, const Status& status);
   [[nodiscard]] bool begin_restore(Name name, Spilled& spilled);
   [[nodiscard]] std::optional<uint32_t> room_to_restore(uint64_t size_bytes);
   [[nodiscard]] std::optional<uint32_t> room_in(SegmentId id, Segment& segment, uint64_t size_bytes);
   void expire_restores();
+  [[nodiscard]] Status why_waiting(const Spilled& spilled, const Waiter& waiter) const;
   void drop_restores_of(ProcessId process);
+  void give_up_unless_wanted(SpilledEntry entry);
+
+  // store_core_copies.cc
+  void on(const event::Prefetch& event);
+  void on(const event::Copied& event);
+  void on(const event::CopiesFreed& event);
+  void on(const event::OwnerGone& event);
+  void on(const event::NodeLost& event);
+  [[nodiscard]] bool is_remote(const wire::ObjectLocation& at) const;
+  [[nodiscard]] static std::pair<wire::NodeNumber, Name> home_key(const wire::ObjectLocation& at);
+  [[nodiscard]] Status check_home(const wire::ObjectLocation& at) const;
+  [[nodiscard]] SpilledEntry copy_of(const wire::ObjectLocation& at);
+  void restore_copy(const wire::RestoreObject& asked, const Waiter& waiter, wire::TransferPriority priority);
+  [[nodiscard]] bool may_pull(const Spilled& spilled) const;
+  void begin_pull(Name name, Spilled& spilled);
+  void pull_failed(SpilledEntry entry, const Status& status);
+  void expire_pulls();
+  void forget_copy(SpilledEntry entry);
+  void forward_frees(const event::Freed& event);
+  void tell_holders(Name name);
 
   // store_core_report.cc
   [[nodiscard]] Status full(uint64_t size_bytes, uint32_t timeout_ms) const;
   [[nodiscard]] std::string disk_report() const;
   void check_segments() const;
+  void check_copy(Name name, const Spilled& spilled) const;
 
   Options options_;
   Time now_;
@@ -265,13 +331,28 @@ class StoreCore {
   std::optional<Time> scan_at_;
   std::optional<Time> trim_at_;  // producers may hold empty segments: ask then, if nothing happens or somebody still waits
   bool scan_now_ = false;
+  std::optional<Time> prepare_at_;
+  Time prepared_until_;
   std::unordered_set<uint64_t> gone_;  // owners that ended lately, for objects sealed for them later
   std::deque<uint64_t> gone_order_;
 
   std::unordered_map<Name, Spilled> spilled_;
   std::unordered_map<uint64_t, File> files_;
-  std::deque<Name> restore_queue_;
-  std::set<uint64_t> own_;          // segments of phase kOwn
+  Queue restore_queue_;  // for the disk
+  Queue pull_queue_;     // for other nodes
+  uint64_t last_turn_ = 0;
+  bool pulls_lack_room_ = false;                              // what stands first in pull_queue_ waits for memory
+  std::optional<Time> restore_due_;                           // no waiter's deadline is before this
+  std::map<std::pair<wire::NodeNumber, Name>, Name> copies_;  // home and name there -> name here
+  Name last_copy_ = 0;
+  std::unordered_set<Name> pulling_;
+  uint64_t pulling_bytes_ = 0;
+  uint64_t resident_copies_ = 0;
+  uint64_t copy_bytes_ = 0;
+  std::unordered_map<Name, std::vector<wire::NodeNumber>> holders_;  // of copies, elsewhere
+  std::map<wire::NodeNumber, std::vector<Name>> dropped_;            // in this step: to be told to holders
+  std::map<wire::NodeNumber, std::string> lost_nodes_;               // and why
+  std::set<uint64_t> own_;                                           // segments of phase kOwn
   std::optional<Time> relieve_at_;  // producers were given memory back: what they do with it is seen by then
   std::optional<Time> disk_again_at_;
   Status disk_status_;  // why the last write failed

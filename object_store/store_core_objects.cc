@@ -59,7 +59,8 @@ void StoreCore::on(const event::Seal& event) {
   object_bytes_ += at.size_bytes;
   // The owner is told over another connection, so its Free may be read first; or it may have ended.
   auto early = early_frees_.find(at.slot);
-  bool freed = gone_.contains(slot.owner) || (early != early_frees_.end() && early->second.value == slot.owner);
+  bool freed = gone_.contains(slot.owner) || lost_nodes_.contains(wire::node_of(slot.owner)) ||
+               (early != early_frees_.end() && early->second.value == slot.owner);
   early_frees_.erase(at.slot);
   if (!freed) return;
   free_slot(at.slot);
@@ -70,7 +71,20 @@ void StoreCore::on(const event::Seal& event) {
 
 void StoreCore::on(const event::Freed& event) {
   for (const wire::ObjectLocation& object : event.objects) {
-    if (!free_one(event.process, object)) ++ignored_frees_;
+    if (!is_remote(object) && !free_one(event.process, object)) ++ignored_frees_;
+  }
+  forward_frees(event);
+}
+
+/// Whoever owned them is gone.
+void StoreCore::free_all_of(const std::function<bool(uint64_t owner)>& is_gone) {
+  std::vector<Name> named;
+  for (const auto& [name, spilled] : spilled_) {
+    if (!spilled.home && is_gone(spilled.id.owner)) named.push_back(name);
+  }
+  for (Name name : named) free_spilled(spilled_.find(name));
+  for (uint32_t slot = 0; slot < slots_.size(); ++slot) {
+    if (slots_[slot].state == SlotState::kLive && slots_[slot].name == 0 && is_gone(slots_[slot].owner)) free_slot(slot);
   }
 }
 
@@ -101,6 +115,7 @@ bool StoreCore::free_one(ProcessId process, const wire::ObjectLocation& object) 
 void StoreCore::free_slot(uint32_t slot) {
   --objects_;
   object_bytes_ -= slots_[slot].size_bytes;
+  tell_holders(hazard_key(slot, slots_[slot].generation));
   to_limbo(slot);
 }
 
@@ -142,7 +157,7 @@ void StoreCore::on(const event::Scanned& event) {
   }
   serve();
   if (is_short()) relieve(pins);
-  bool again = !limbo_.empty() || !quarantine_.empty() || (is_short() && options_.spill_bytes > 0);
+  bool again = !limbo_.empty() || !quarantine_.empty() || (is_short() && (options_.spill_bytes > 0 || clean_ > 0));
   scan_at_ = again ? std::optional<Time>(now_ + kScanEvery) : std::nullopt;
 }
 
@@ -152,9 +167,11 @@ void StoreCore::reclaim(uint32_t index, ReclaimedOf& reclaimed) {
   Segment& segment = segments_.at(id.value);
   limbo_.erase(index);
   if (slot.name != 0) {
-    spilled_.at(slot.name).slot = kNoSlot;
+    const auto entry = spilled_.find(slot.name);
+    entry->second.slot = kNoSlot;
     slot.name = 0;
     --evicted_;
+    if (entry->second.home) forget_copy(entry);
   }
   slot.state = SlotState::kIdle;
   --segment.occupied;

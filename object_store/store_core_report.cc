@@ -57,24 +57,25 @@ Status StoreCore::full(uint64_t size_bytes, uint32_t timeout_ms) const {
   }
   for (const Slot& slot : slots_) {
     if (slot.state == SlotState::kLimbo) pinned += slot.size_bytes;
-    if (slot.state == SlotState::kLive) owned[slot.owner] += slot.size_bytes;
+    if (slot.state == SlotState::kLive && slot.sequence != 0) owned[slot.owner] += slot.size_bytes;  // else a copy
   }
   for (const auto& [name, spilled] : spilled_) {
-    if (spilled.place != Place::kResident && spilled.place != Place::kDamaged) owned[spilled.id.owner] += spilled.size_bytes;
+    if (!spilled.home && spilled.place != Place::kResident && spilled.place != Place::kDamaged)
+      owned[spilled.id.owner] += spilled.size_bytes;
   }
   auto name = [this](uint64_t process) {
     auto client = clients_.find(process);
     return client == clients_.end() ? "process " + ProcessId{process}.to_string()
                                     : "pid " + std::to_string(client->second.pid);
   };
-  return Status(Code::kFull, "the object store is full: " + human(size_bytes) +
-                                 " were asked for and did not get free within " + std::to_string(timeout_ms) +
-                                 " ms. Capacity " + human(options_.capacity_bytes) + ", granted " +
-                                 human(held_bytes_ - warm_bytes_) + ". Segments by producer: " + largest(granted, name) +
-                                 ", producers that ended " + human(orphaned) + ", read back from disk " + human(own) +
-                                 ". Objects by owner: " + largest(owned, name) + ", freed but still being read " +
-                                 human(pinned) + disk_report() +
-                                 ". Drop references to large objects, or give the store more memory with MANTA_STORE_BYTES");
+  return Status(Code::kFull,
+                "the object store is full: " + human(size_bytes) + " were asked for and did not get free within " +
+                    std::to_string(timeout_ms) + " ms. Capacity " + human(options_.capacity_bytes) + ", granted " +
+                    human(held_bytes_ - warm_bytes_) + ". Segments by producer: " + largest(granted, name) +
+                    ", producers that ended " + human(orphaned) + ", read back from disk or copied from other nodes " +
+                    human(own) + ". Objects by owner: " + largest(owned, name) + ", freed but still being read " +
+                    human(pinned) + disk_report() +
+                    ". Drop references to large objects, or give the store more memory with MANTA_STORE_BYTES");
 }
 
 void StoreCore::check_segments() const {
@@ -118,6 +119,14 @@ void StoreCore::check_segments() const {
   for (const auto& [process, client] : clients_) MANTA_CHECK(client.held_bytes == granted[process], process);
 }
 
+void StoreCore::check_copy(Name name, const Spilled& spilled) const {
+  MANTA_CHECK(copies_.at(home_key(spilled.home->at)) == name, name);
+  MANTA_CHECK(pulling_.contains(name) == (spilled.place == Place::kRestoring), name);
+  MANTA_CHECK(spilled.place != Place::kDisk || spilled.slot != kNoSlot, name);  // else it is forgotten
+  MANTA_CHECK(spilled.place != Place::kDamaged, name);
+  MANTA_CHECK(spilled.waiters.empty() || !spilled.freed, name);
+}
+
 void StoreCore::check_invariants() const {
   check_segments();
   uint64_t live = 0, limbo = 0, aged = 0, evicted = 0, clean = 0, writing = 0;
@@ -135,19 +144,30 @@ void StoreCore::check_invariants() const {
   for (uint32_t slot = oldest_; slot != kNoSlot; slot = slots_[slot].newer) --aged;
   MANTA_CHECK(aged == 0 && clean == clean_ && writing == writing_bytes_, aged, clean, clean_, writing, writing_bytes_);
   MANTA_CHECK(limbo == limbo_.size() && evicted == evicted_, limbo, evicted, evicted_);
-  uint64_t on_disk = 0, damaged = 0, reading = 0, queued = 0;
+  uint64_t on_disk = 0, damaged = 0, reading = 0, queued = 0, pulling = 0, pulling_bytes = 0, copies = 0, copy_bytes = 0;
   std::map<uint64_t, uint64_t> records;
   for (const auto& [name, spilled] : spilled_) {
+    if (spilled.place == Place::kQueued) {
+      ++queued;
+      MANTA_CHECK((spilled.home ? pull_queue_ : restore_queue_).at(spilled.turn) == name, name);
+    }
+    if (spilled.home) {
+      check_copy(name, spilled);
+      if (spilled.place == Place::kRestoring) ++pulling, pulling_bytes += spilled.size_bytes;
+      if (spilled.place == Place::kResident) ++copies, copy_bytes += spilled.size_bytes;
+      continue;
+    }
     ++records[spilled.file];
-    if (spilled.place == Place::kQueued) ++queued;
     if (spilled.place == Place::kRestoring) ++reading;
     if (spilled.place == Place::kDamaged) ++damaged;
     if (spilled.place != Place::kResident && spilled.place != Place::kDamaged && !spilled.freed) ++on_disk;
     MANTA_CHECK(spilled.waiters.empty() || spilled.place == Place::kQueued || spilled.place == Place::kRestoring, name);
   }
   MANTA_CHECK(on_disk == spilled_objects_ && reading == reads_, on_disk, spilled_objects_, reading, reads_);
-  MANTA_CHECK(queued == restore_queue_.size(), queued, restore_queue_.size());
-  MANTA_CHECK(live + on_disk + damaged == objects_, live, on_disk, damaged, objects_);
+  MANTA_CHECK(queued == restore_queue_.size() + pull_queue_.size(), queued, restore_queue_.size(), pull_queue_.size());
+  MANTA_CHECK(pulling == pulling_.size() && pulling_bytes == pulling_bytes_, pulling, pulling_.size(), pulling_bytes_);
+  MANTA_CHECK(copies == resident_copies_ && copy_bytes == copy_bytes_, copies, resident_copies_, copy_bytes_);
+  MANTA_CHECK(live + on_disk + damaged == objects_ + copies, live, on_disk, damaged, objects_, copies);
   uint64_t disk = 0, writes = 0;
   for (const auto& [id, file] : files_) {
     disk += file.disk_bytes;

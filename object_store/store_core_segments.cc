@@ -1,9 +1,11 @@
 // StoreCore: segments and slots. Who has which, what an orphan still needs, what is warm.
 #include "common/check.h"
+#include "object_store/hazard_page.h"
 #include "object_store/store_core.h"
 #include "object_store/used_map.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace manta::object_store {
 namespace {
@@ -52,7 +54,7 @@ bool StoreCore::grant(const event::Request& request) {
   Client& client = clients_.at(request.process.value);
   client.held_bytes += segment.size_bytes;
   if (!segment.dedicated) ++client.standard_segments;
-  if (waiting_.size() <= 1 && restore_queue_.empty()) trim_at_ = now_ + kTrimWhenIdle;
+  if (waiting_.size() <= 1 && !has_readers_waiting()) trim_at_ = now_ + kTrimWhenIdle;
   effect::Grant effect{request.process, request.message.request, *id, segment.size_bytes, is_new, false, segment.slots, {}};
   for (uint32_t slot : segment.slots) effect.generations.push_back(slots_[slot].generation);
   effects_.emplace_back(std::move(effect));
@@ -66,8 +68,15 @@ std::optional<SegmentId> StoreCore::take_segment(ProcessId process, uint64_t siz
   if (warm) {
     Segment& segment = segments_.at(warm->value);
     warm_bytes_ -= segment.held_bytes;
+    if (std::exchange(segment.is_prepared, false)) want_prepared_again();
     return warm;
   }
+  const std::optional<SegmentId> made = make_segment(size_bytes, dedicated);
+  if (made) want_prepared_again();
+  return made;
+}
+
+std::optional<SegmentId> StoreCore::make_segment(uint64_t size_bytes, bool dedicated) {
   if (!make_room(size_bytes)) return std::nullopt;
   SegmentId id{last_segment_ + 1};
   std::optional<std::vector<uint32_t>> slots =
@@ -242,7 +251,9 @@ void StoreCore::retire(SegmentId id) {
 void StoreCore::orphan(SegmentId id, Segment& segment) {
   segment.phase = Phase::kOrphan;
   for (uint32_t slot : segment.slots) {
-    if (slots_[slot].state == SlotState::kIdle) bump(slot);
+    if (slots_[slot].state != SlotState::kIdle) continue;
+    tell_holders(hazard_key(slot, slots_[slot].generation));  // a node that was quicker than the producer's Sealed
+    bump(slot);
   }
   segment.quarantined = true;
   quarantine_.insert(id.value);

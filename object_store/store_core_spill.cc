@@ -14,6 +14,7 @@ namespace manta::object_store {
 namespace {
 
 constexpr auto kHotFor = std::chrono::milliseconds(100);
+constexpr auto kHotAfterPrefetch = std::chrono::seconds(1);
 constexpr auto kDiskAgainAfter = std::chrono::seconds(1);
 constexpr auto kPatienceWithDisk = std::chrono::seconds(100);
 constexpr uint64_t kMaxWrites = 4;
@@ -25,6 +26,10 @@ constexpr size_t kMaxRecordsPerFile = 65'536;
 
 const wire::ObjectLocation kNowhere;
 
+wire::TransferPriority priority_of(const wire::RestoreObject& message) {
+  return std::min(static_cast<wire::TransferPriority>(message.priority), wire::TransferPriority::kArgument);
+}
+
 }  // namespace
 
 // ---------------------------------------------------------------------------------------------------- memory is short
@@ -32,10 +37,14 @@ const wire::ObjectLocation kNowhere;
 /// What must get free for those who wait.
 uint64_t StoreCore::wanted_bytes() const {
   uint64_t wanted = 0;
-  for (Name name : restore_queue_) {
-    wanted += needed_bytes(spilled_.at(name).size_bytes);
-    if (wanted >= kMaxWantedBytes) break;
-  }
+  auto consider = [&](const Queue& queue) {
+    for (const auto& [turn, name] : queue) {
+      if (wanted >= kMaxWantedBytes) break;
+      wanted += needed_bytes(spilled_.at(name).size_bytes);
+    }
+  };
+  consider(restore_queue_);
+  if (pulls_lack_room_) consider(pull_queue_);
   if (!waiting_.empty()) {
     const wire::RequestSegment& first = waiting_.front().request.message;
     wanted += needed_bytes(first.size_bytes);
@@ -46,7 +55,7 @@ uint64_t StoreCore::wanted_bytes() const {
 }
 
 void StoreCore::relieve(const Pins& pins) {
-  if (options_.spill_bytes == 0 || (relieve_at_ && *relieve_at_ > now_)) return;
+  if ((options_.spill_bytes == 0 && clean_ == 0) || (relieve_at_ && *relieve_at_ > now_)) return;
   const uint64_t wanted = wanted_bytes();
   uint64_t coming = available_bytes() + writing_bytes_;
   std::vector<uint32_t> in_use;
@@ -81,7 +90,7 @@ bool StoreCore::can_write(uint64_t disk_bytes) const {
 /// A part is kept for those who read: without it, a full disk and a full memory of objects without records would lock each
 /// other out.
 bool StoreCore::disk_has_room(uint64_t bytes) const {
-  uint64_t reserve = restore_queue_.empty() ? options_.spill_bytes / 8 : 0;
+  uint64_t reserve = has_readers_waiting() ? 0 : options_.spill_bytes / 8;
   return disk_bytes_ + bytes <= options_.spill_bytes - reserve;
 }
 
@@ -180,10 +189,30 @@ void StoreCore::evict(uint32_t slot) {
   to_limbo(slot);
   spilled.place = Place::kDisk;
   spilled.slot = slot;
-  --clean_;
   ++evicted_;
-  ++spilled_objects_;
-  spilled_bytes_ += spilled.size_bytes;
+  leaves_memory(spilled);
+}
+
+void StoreCore::comes_to_memory(Spilled& spilled) {
+  ++clean_;
+  if (spilled.home) {
+    ++resident_copies_;
+    copy_bytes_ += spilled.size_bytes;
+  } else {
+    --spilled_objects_;
+    spilled_bytes_ -= spilled.size_bytes;
+  }
+}
+
+void StoreCore::leaves_memory(Spilled& spilled) {
+  --clean_;
+  if (spilled.home) {
+    --resident_copies_;
+    copy_bytes_ -= spilled.size_bytes;
+  } else {
+    ++spilled_objects_;
+    spilled_bytes_ += spilled.size_bytes;
+  }
 }
 
 // ---------------------------------------------------------------------------------------------------- files
@@ -210,30 +239,34 @@ void StoreCore::on(const event::SpillPunched& event) {
 }
 
 /// Its owner freed it.
-void StoreCore::free_spilled(std::unordered_map<Name, Spilled>::iterator entry) {
+void StoreCore::free_spilled(SpilledEntry entry) {
+  free_spilled(entry, Status(Code::kLost, "object " + entry->second.id.to_string() + " was freed by its owner"));
+}
+
+void StoreCore::free_spilled(SpilledEntry entry, const Status& why) {
   Spilled& spilled = entry->second;
   if (spilled.freed) return;
-  --objects_;
-  object_bytes_ -= spilled.size_bytes;
-  if (spilled.place != Place::kResident && spilled.place != Place::kDamaged) {
+  if (!spilled.home) {
+    --objects_;
+    object_bytes_ -= spilled.size_bytes;
+    tell_holders(entry->first);
+  }
+  answer_all(spilled, kNowhere, why);
+  const bool in_memory = spilled.place == Place::kResident;
+  if (in_memory) leaves_memory(spilled);
+  if (!spilled.home && spilled.place != Place::kDamaged) {
     --spilled_objects_;
     spilled_bytes_ -= spilled.size_bytes;
   }
-  answer_all(spilled, kNowhere, Status(Code::kLost, "object " + spilled.id.to_string() + " was freed by its owner"));
-  switch (spilled.place) {
-    case Place::kRestoring: spilled.freed = true; return;  // the rest follows when it was read
-    case Place::kResident:
-      --clean_;
-      slots_[spilled.slot].name = 0;
-      to_limbo(spilled.slot);
-      break;
-    case Place::kQueued: std::erase(restore_queue_, entry->first); break;
-    default: break;
+  if (spilled.place == Place::kRestoring) {
+    spilled.freed = true;  // the rest follows when it was read
+    return;
   }
-  if (spilled.place == Place::kDisk && spilled.slot != kNoSlot) {
-    slots_[spilled.slot].name = 0;
-    --evicted_;
-  }
+  if (spilled.place == Place::kQueued) dequeue(spilled);
+  if (spilled.place == Place::kDisk && spilled.slot != kNoSlot) --evicted_;
+  if (spilled.slot != kNoSlot) slots_[spilled.slot].name = 0;
+  if (in_memory) to_limbo(spilled.slot);
+  if (spilled.home) return forget_copy(entry);
   drop_record(spilled.file, spilled.record);
   spilled_.erase(entry);
 }
@@ -259,6 +292,9 @@ void StoreCore::on(const event::Restore& event) {
   const wire::ObjectLocation& asked = event.message.location;
   Waiter waiter{event.process, event.message.request, now_ + std::chrono::milliseconds(event.message.timeout_ms),
                 event.message.timeout_ms};
+  if (client->second.restores > kMaxRestoresPerClient)
+    return answer(waiter, kNowhere, Status(Code::kFull, "this process waits for too many objects from disks and nodes"));
+  if (is_remote(asked)) return restore_copy(event.message, waiter, priority_of(event.message));
   if (asked.slot < slots_.size() && slots_[asked.slot].state == SlotState::kLive &&
       slots_[asked.slot].generation == asked.generation)
     return answer(waiter, location_of(asked.slot), {});  // it asked for what is there
@@ -270,9 +306,14 @@ void StoreCore::on(const event::Restore& event) {
   }
   Spilled& spilled = entry->second;
   if (spilled.place == Place::kDamaged) return answer(waiter, kNowhere, *spilled.damage);
-  if (client->second.restores > kMaxRestoresPerClient)
-    return answer(waiter, kNowhere, Status(Code::kFull, "this process waits for too many spilled objects"));
   spilled.waiters.push_back(waiter);
+  bring(entry, priority_of(event.message));
+}
+
+/// Somebody waits for it, or will: what is in memory is told at once, the rest has to come.
+void StoreCore::bring(SpilledEntry entry, wire::TransferPriority priority) {
+  Spilled& spilled = entry->second;
+  if (!spilled.waiters.empty()) consider_restore_deadline(spilled.waiters.back().deadline);
   if (spilled.place == Place::kResident) {
     is_back(spilled);
   } else if (spilled.place == Place::kDisk && spilled.slot != kNoSlot) {  // readers kept it in memory
@@ -280,12 +321,29 @@ void StoreCore::on(const event::Restore& event) {
     --evicted_;
     is_back(spilled);
   } else if (spilled.place == Place::kDisk) {
-    if (restore_queue_.empty()) relieve_at_.reset();
-    spilled.place = Place::kQueued;
-    restore_queue_.push_back(entry->first);
+    if (!has_readers_waiting()) relieve_at_.reset();
+    enqueue(entry, priority);
     serve();
     if (is_short()) ask_for_memory();
+  } else if (spilled.place == Place::kQueued && priority < spilled.turn.first) {
+    dequeue(spilled);
+    enqueue(entry, priority);
+    serve();
   }
+}
+
+void StoreCore::enqueue(SpilledEntry entry, wire::TransferPriority priority) {
+  Spilled& spilled = entry->second;
+  spilled.place = Place::kQueued;
+  spilled.turn = {priority, ++last_turn_};
+  (spilled.home ? pull_queue_ : restore_queue_).emplace(spilled.turn, entry->first);
+  if (spilled.wanted_until > now_) consider_restore_deadline(spilled.wanted_until);
+}
+
+void StoreCore::dequeue(Spilled& spilled) {
+  (spilled.home ? pull_queue_ : restore_queue_).erase(spilled.turn);
+  spilled.place = Place::kDisk;
+  pulls_lack_room_ = pulls_lack_room_ && !pull_queue_.empty();
 }
 
 /// It is in memory, at spilled.slot: those who wait are told where.
@@ -293,26 +351,39 @@ void StoreCore::is_back(Spilled& spilled) {
   if (spilled.place != Place::kResident) {
     spilled.place = Place::kResident;
     slots_[spilled.slot].state = SlotState::kLive;
-    ++clean_;
-    --spilled_objects_;
-    spilled_bytes_ -= spilled.size_bytes;
+    comes_to_memory(spilled);
   }
   make_newest(spilled.slot);
-  spilled.hot_until = now_ + kHotFor;
+  spilled.hot_until = now_ + (spilled.waiters.empty() ? kHotAfterPrefetch : kHotFor);
   answer_all(spilled, location_of(spilled.slot), {});
 }
 
 void StoreCore::serve_restores() {
   while (!restore_queue_.empty() && reads_ < kMaxReads) {
-    Name name = restore_queue_.front();
-    if (!begin_restore(name, spilled_.at(name))) return;
-    restore_queue_.pop_front();
+    const Name name = restore_queue_.begin()->second;
+    Spilled& spilled = spilled_.at(name);
+    if (!begin_restore(name, spilled)) return;
+    ++reads_;
+    const Slot& slot = slots_[spilled.slot];
+    effects_.emplace_back(
+        effect::ReadSpill{name, spilled.id, spilled.file, spilled.record, spilled.size_bytes, {slot.segment}, slot.offset});
+  }
+  pulls_lack_room_ = false;
+  while (!pull_queue_.empty()) {
+    const Name name = pull_queue_.begin()->second;
+    Spilled& spilled = spilled_.at(name);
+    if (!may_pull(spilled)) return;
+    pulls_lack_room_ = !begin_restore(name, spilled);
+    if (pulls_lack_room_) return;
+    begin_pull(name, spilled);
   }
 }
 
+/// Takes it out of its queue, with a place in memory to be read to; false when there is no room.
 bool StoreCore::begin_restore(Name name, Spilled& spilled) {
   std::optional<uint32_t> index = room_to_restore(spilled.size_bytes);
   if (!index) return false;
+  dequeue(spilled);
   Slot& slot = slots_[*index];
   slot.state = SlotState::kRestoring;
   slot.size_bytes = spilled.size_bytes;
@@ -323,10 +394,7 @@ bool StoreCore::begin_restore(Name name, Spilled& spilled) {
   if (!segment.dedicated) UsedMap(segment.used).set(slot.offset, extent_bytes(slot.size_bytes));
   spilled.place = Place::kRestoring;
   spilled.slot = *index;
-  ++reads_;
   effects_.emplace_back(effect::SetGeneration{*index, slot.generation});
-  effects_.emplace_back(
-      effect::ReadSpill{name, spilled.id, spilled.file, spilled.record, spilled.size_bytes, {slot.segment}, slot.offset});
   return true;
 }
 
@@ -373,56 +441,89 @@ std::optional<uint32_t> StoreCore::room_in(SegmentId id, Segment& segment, uint6
 }
 
 void StoreCore::on(const event::RestoreDone& event) {
-  --reads_;
   auto entry = spilled_.find(event.name);
   Spilled& spilled = entry->second;
+  if (spilled.home) {
+    pulling_.erase(event.name);
+    pulling_bytes_ -= spilled.size_bytes;
+  } else {
+    --reads_;
+  }
   if (event.status.ok() && !spilled.freed) {
     is_back(spilled);
-    return serve();
+  } else {
+    restore_failed(entry, event.status);
   }
+  serve();
+}
+
+void StoreCore::restore_failed(SpilledEntry entry, const Status& status) {
   // Nobody was told of this place; it goes the way of a freed object.
+  Spilled& spilled = entry->second;
   slots_[spilled.slot].name = 0;
   to_limbo(spilled.slot);
   spilled.slot = kNoSlot;
   request_scan();
+  spilled.place = Place::kDisk;
+  if (spilled.home) return pull_failed(entry, status);
   if (spilled.freed) {
     drop_record(spilled.file, spilled.record);
     spilled_.erase(entry);
-    return serve();
+    return;
   }
-  spilled.place = Place::kDisk;
-  if (event.status.code() == Code::kLost) {
+  if (status.code() == Code::kLost) {
     spilled.place = Place::kDamaged;
-    spilled.damage = std::make_unique<Status>(event.status);
+    spilled.damage = std::make_unique<Status>(status);
     --spilled_objects_;
     spilled_bytes_ -= spilled.size_bytes;
   }
-  answer_all(spilled, kNowhere, event.status);
-  serve();
+  answer_all(spilled, kNowhere, status);
 }
 
 /// Those who waited long enough are told so; an object that nobody waits for any more is not read.
 void StoreCore::expire_restores() {
   auto patience = writes_ > 0 ? kPatienceWithDisk : std::chrono::seconds(0);
-  std::erase_if(restore_queue_, [&](Name name) {
-    Spilled& spilled = spilled_.at(name);
-    std::erase_if(spilled.waiters, [&](const Waiter& waiter) {
-      if (waiter.deadline + patience > now_) return false;
-      answer(waiter, kNowhere, full(spilled.size_bytes, waiter.timeout_ms));
-      return true;
-    });
-    if (spilled.waiters.empty()) spilled.place = Place::kDisk;
-    return spilled.waiters.empty();
-  });
+  restore_due_.reset();
+  for (Queue* queue : {&restore_queue_, &pull_queue_}) {
+    for (auto next = queue->begin(); next != queue->end();) {
+      const auto entry = spilled_.find((next++)->second);
+      Spilled& spilled = entry->second;
+      std::erase_if(spilled.waiters, [&](const Waiter& waiter) {
+        if (waiter.deadline + patience > now_) return false;
+        answer(waiter, kNowhere, why_waiting(spilled, waiter));
+        return true;
+      });
+      for (const Waiter& waiter : spilled.waiters) consider_restore_deadline(waiter.deadline);
+      give_up_unless_wanted(entry);
+    }
+  }
+  expire_pulls();
+}
+
+Status StoreCore::why_waiting(const Spilled& spilled, const Waiter& waiter) const {
+  if (!spilled.home || pulls_lack_room_) return full(spilled.size_bytes, waiter.timeout_ms);
+  return Status(Code::kTimeout, "other objects that are copied to this node were in front of it for " +
+                                    std::to_string(waiter.timeout_ms) + " ms");
 }
 
 void StoreCore::drop_restores_of(ProcessId process) {
-  std::erase_if(restore_queue_, [&](Name name) {
-    Spilled& spilled = spilled_.at(name);
-    std::erase_if(spilled.waiters, [&](const Waiter& waiter) { return waiter.process == process; });
-    if (spilled.waiters.empty()) spilled.place = Place::kDisk;
-    return spilled.waiters.empty();
-  });
+  for (Queue* queue : {&restore_queue_, &pull_queue_}) {
+    for (auto next = queue->begin(); next != queue->end();) {
+      const auto entry = spilled_.find((next++)->second);
+      std::erase_if(entry->second.waiters, [&](const Waiter& waiter) { return waiter.process == process; });
+      give_up_unless_wanted(entry);
+    }
+  }
+}
+
+/// Takes one that nobody waits for out of its queue.
+void StoreCore::give_up_unless_wanted(SpilledEntry entry) {
+  Spilled& spilled = entry->second;
+  const bool is_prefetched = spilled.wanted_until > now_;
+  if (is_prefetched) consider_restore_deadline(spilled.wanted_until);
+  if (is_prefetched || !spilled.waiters.empty()) return;
+  dequeue(spilled);
+  if (spilled.home) forget_copy(entry);
 }
 
 }  // namespace manta::object_store

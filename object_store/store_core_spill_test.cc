@@ -222,13 +222,14 @@ TEST(StoreCoreSpill, AnObjectLargerThanHalfTheStoreTakesTurnsWithAnother) {
   node.core.check_invariants();
 }
 
-// Random lives of producers, readers and disks; seeds are printed, MANTA_SEED replays one.
+// Random lives of producers, readers, disks and other nodes; seeds are printed, MANTA_SEED replays one.
 class History {
  public:
   explicit History(unsigned seed)
       : random_(seed),
         small_disk_(random_() % 5 == 0),
-        node_((8 + random_() % 40) * kMiB, small_disk_ ? 16 * kMiB : 2'000 * kMiB) {
+        store_bytes_((8 + random_() % 40) * kMiB),
+        node_(store_bytes_, small_disk_ ? 16 * kMiB : 2'000 * kMiB, random_() % 2 * 4 * kMiB) {
     node_.join(next_process_++);
   }
 
@@ -252,13 +253,15 @@ class History {
         node_.finish_all();
         node_.advance(milliseconds(30));
       }
-      if (node_.pins.empty() && !object.damaged) {
+      if (object.lost) {
+        ASSERT_EQ(node_.answers.at(request).code(), Code::kLost);
+      } else if (node_.pins.empty() && !object.damaged) {
         // Only a disk without room for what would have to go may refuse.
         ASSERT_TRUE(node_.answers.contains(request));
         ASSERT_EQ(node_.answers.at(request).code(), Code::kFull) << node_.answers.at(request).to_string();
         ASSERT_TRUE(small_disk_) << node_.answers.at(request).to_string();
       }
-      ASSERT_TRUE(node_.pins.empty() || !object.damaged);
+      ASSERT_TRUE(node_.pins.empty() || (!object.damaged && !object.lost));
       if (!node_.pins.empty()) node_.unpin(0);
     }
   }
@@ -268,12 +271,13 @@ class History {
     while (!node_.producers.empty()) node_.kill(node_.producers.begin()->first);
     node_.finish_all();
     node_.advance(milliseconds(20));
-    node_.advance(std::chrono::seconds(11));
+    node_.advance(std::chrono::seconds(61));
     node_.core.check_invariants();
     const StoreCore::Counts counts = node_.core.counts();
     EXPECT_EQ(counts.objects + counts.object_bytes + counts.limbo_objects + counts.held_bytes, 0u);
     EXPECT_EQ(counts.spilled_objects + counts.spilled_bytes + counts.disk_bytes + counts.disk_files, 0u);
-    EXPECT_EQ(counts.waiting_requests + counts.waiting_restores, 0u);
+    EXPECT_EQ(counts.waiting_requests + counts.waiting_restores + counts.copies + counts.copy_bytes + counts.pulls, 0u);
+    EXPECT_TRUE(node_.holders.empty());
     EXPECT_TRUE(node_.disk.empty());
     EXPECT_TRUE(node_.memory.empty());
   }
@@ -281,7 +285,9 @@ class History {
  private:
   void act() {
     const unsigned what = random_() % 100;
-    if (what < 25) {
+    if (what < 5) {
+      deal_with_others();
+    } else if (what < 25) {
       put();
     } else if (what < 60 && !alive_.empty()) {
       if (node_.pins.size() < 40) node_.read(process(), node_.objects[alive_[random_() % alive_.size()]], random_() % 500);
@@ -292,7 +298,7 @@ class History {
     } else if (what < 85) {
       if (!node_.pins.empty()) node_.unpin(random_() % node_.pins.size());
     } else if (what < 95) {
-      end_disk_work();
+      random_() % 3 == 0 ? end_pull() : end_disk_work();
     } else if (what < 99) {
       node_.advance(milliseconds(random_() % 60));
     } else if (random_() % 20 == 0 && node_.producers.size() > 1) {
@@ -318,15 +324,45 @@ class History {
                                                                     : Node::Outcome::kOk);
     }
   }
+  void end_pull() {
+    if (node_.pulls.empty()) return;
+    const unsigned luck = random_() % 20;
+    if (luck == 0) node_.advance(milliseconds(random_() % 600));
+    if (node_.pulls.empty()) return;
+    node_.finish_pull(random_() % node_.pulls.size(), luck == 0   ? Status(Code::kUnavailable, "it is away")
+                                                      : luck == 1 ? Status(Code::kLost, "it was freed there")
+                                                                  : Status());
+  }
+  void deal_with_others() {
+    const wire::NodeNumber other = next_node_ - random_() % 3;
+    const unsigned what = random_() % 40;
+    if (what == 0) {
+      node_.lose(other);
+      next_node_ += 3;
+    } else if (what < 24) {
+      const uint64_t size = random_() % 10 == 0 ? 8 * kMiB + random_() % (8 * kMiB) : 1 + random_() % (2 * kMiB);
+      alive_.push_back(node_.objects.size());
+      node_.add_remote(other, std::min(size, store_bytes_ / 2));
+    } else if (!alive_.empty()) {
+      Node::Object& object = node_.objects[alive_[random_() % alive_.size()]];
+      if (!object.is_remote() && what < 34) {
+        node_.copy_to(other, object);
+      } else {
+        node_.step(event::Prefetch{{object.at}, wire::TransferPriority::kArgument});
+      }
+    }
+  }
   uint64_t process() {
     return std::next(node_.producers.begin(), static_cast<ptrdiff_t>(random_() % node_.producers.size()))->first;
   }
 
   std::mt19937 random_;
   bool small_disk_;
+  uint64_t store_bytes_;
   Node node_;
   std::vector<size_t> alive_;  // objects
   uint64_t next_process_ = 1;
+  wire::NodeNumber next_node_ = 103;  // the others are the three below it, each lost at most once
 };
 
 TEST(StoreCoreSpill, RandomHistoriesLoseAndLeakNothing) {

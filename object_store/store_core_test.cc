@@ -68,6 +68,9 @@ class World {
     answered[grant.request] = grant.segment.value;
     for (Known& object : known) object.reclaimed = object.reclaimed || object.at.segment == grant.segment.value;
   }
+  void carry_out(effect::MakeWarm& make) {
+    for (const auto& each : make.segments) files[each.segment.value] = each.size_bytes;
+  }
   void carry_out(effect::Refuse& refuse) {
     EXPECT_FALSE(answered.contains(refuse.request));
     answered[refuse.request] = 0;
@@ -107,6 +110,9 @@ class World {
   void carry_out(effect::MakeOwn& make) { EXPECT_TRUE(files.emplace(make.segment.value, make.size_bytes).second); }
   void carry_out(effect::WriteSpill& write) { writes.push_back(write); }
   void carry_out(effect::ReadSpill& read) { reads.push_back(read); }
+  void carry_out(effect::Pull&) {}
+  void carry_out(effect::ForwardFree&) {}
+  void carry_out(effect::DropCopies&) {}
   void carry_out(effect::PunchSpill&) {}
   void carry_out(effect::RemoveSpill& remove) { EXPECT_EQ(disk.erase(remove.file), 1u); }
   void carry_out(effect::Restored& restored) {

@@ -1,7 +1,8 @@
 // What happens to StoreCore and what it wants done: the words between the policy and the I/O around it.
 #pragma once
 
-#include "wire/messages.h"
+#include "common/clock.h"
+#include "wire/cluster.h"
 
 #include <manta/ids.h>
 #include <manta/status.h>
@@ -12,7 +13,8 @@
 
 namespace manta::object_store {
 
-/// An object's name for life: slot << 32 | generation of its first location, which is what its owner and readers know.
+/// An object's name for life: slot << 32 | generation of its first location, which is what its owner and readers know. A
+/// copy of another node's object has a name of this node's making instead, with the highest bit set.
 using Name = uint64_t;
 
 /// Where a record lies in a spill file.
@@ -47,7 +49,7 @@ struct Return {
 struct Failed {
   ProcessId process;
   SegmentId segment;
-};  ///< A new segment could not be made; its request is answered.
+};  ///< A new segment could not be made; its request, if it had one, is answered.
 struct Seal {
   ProcessId process;
   wire::Sealed message;
@@ -80,7 +82,29 @@ struct SpillPunched {
 };
 struct RestoreDone {
   Name name = 0;
-  Status status;  ///< kLost: the file is damaged, and the object gone; else reading may work another time.
+  Status status;  ///< kLost: the file is damaged, or another node's object gone; else reading may work another time.
+};
+struct Prefetch {
+  std::vector<wire::ObjectLocation> objects;
+  wire::TransferPriority priority = wire::TransferPriority::kGet;
+};
+/// Objects of this node were given to another, or are about to be.
+struct Copied {
+  wire::NodeNumber to = 0;
+  std::vector<wire::ObjectLocation> objects;
+};
+/// Their owner freed them: said by the node that they were copied from.
+struct CopiesFreed {
+  wire::NodeNumber home = 0;
+  std::vector<Name> names;  ///< On that node.
+};
+/// A process of another node ended.
+struct OwnerGone {
+  ProcessId process;
+};
+struct NodeLost {
+  wire::NodeNumber node = 0;
+  Status cause;
 };
 struct Tick {};
 
@@ -88,7 +112,8 @@ struct Tick {};
 
 using Event = std::variant<event::ClientJoined, event::ClientGone, event::Request, event::Cancel, event::Return,
                            event::Failed, event::Seal, event::Freed, event::Restore, event::Scanned, event::SpillDone,
-                           event::SpillFailed, event::SpillPunched, event::RestoreDone, event::Tick>;
+                           event::SpillFailed, event::SpillPunched, event::RestoreDone, event::Prefetch, event::Copied,
+                           event::CopiesFreed, event::OwnerGone, event::NodeLost, event::Tick>;
 
 namespace effect {
 
@@ -135,6 +160,13 @@ struct MakeOwn {
   SegmentId segment;
   uint64_t size_bytes = 0;
 };  ///< A new segment for the raylet itself. When it cannot be made, the ReadSpill into it fails.
+struct MakeWarm {
+  struct Segment {
+    SegmentId segment;
+    uint64_t size_bytes = 0;
+  };
+  std::vector<Segment> segments;
+};  ///< New segments that nobody has yet; their pages are taken when there is time. One that cannot be made: Failed.
 struct WriteSpill {
   struct Object {
     uint64_t offset = 0;
@@ -155,6 +187,23 @@ struct ReadSpill {
   SegmentId segment;
   uint64_t offset = 0;
 };
+struct Pull {
+  Name name = 0;
+  wire::ObjectLocation from;
+  wire::TransferPriority priority = wire::TransferPriority::kGet;
+  Time deadline;
+  SegmentId segment;
+  uint64_t offset = 0;
+};  ///< Read it from the node that has it, until the deadline; then step(RestoreDone).
+struct ForwardFree {
+  wire::NodeNumber node = 0;
+  ProcessId process;
+  std::vector<wire::ObjectLocation> objects;
+};
+struct DropCopies {
+  wire::NodeNumber node = 0;
+  std::vector<Name> names;
+};
 struct PunchSpill {
   uint64_t file = 0;
   SpillRecord record;
@@ -172,8 +221,9 @@ struct Restored {
 }  // namespace effect
 
 using Effect = std::variant<effect::Grant, effect::Refuse, effect::Reclaim, effect::SetGeneration, effect::Scan,
-                            effect::Punch, effect::Retire, effect::Trim, effect::Reject, effect::MakeOwn, effect::WriteSpill,
-                            effect::ReadSpill, effect::PunchSpill, effect::RemoveSpill, effect::Restored>;
+                            effect::Punch, effect::Retire, effect::Trim, effect::Reject, effect::MakeOwn, effect::MakeWarm,
+                            effect::WriteSpill, effect::ReadSpill, effect::Pull, effect::ForwardFree, effect::DropCopies,
+                            effect::PunchSpill, effect::RemoveSpill, effect::Restored>;
 using Effects = std::vector<Effect>;
 
 }  // namespace manta::object_store

@@ -3,6 +3,7 @@
 #include "common/check.h"
 #include "object_store/hazard_page.h"
 #include "object_store/object_table.h"
+#include "object_store/page_warmer.h"
 #include "object_store/spill_disk.h"
 #include "object_store/store_core.h"
 
@@ -21,7 +22,8 @@ constexpr size_t kObjectsPerFrame = 65'536;
 struct SegmentFile {
   Fd fd;
   uint64_t size_bytes = 0;
-  std::set<uint64_t> known_to;  // processes that were given a descriptor
+  std::set<uint64_t> known_to;       // processes that were given a descriptor
+  std::shared_ptr<Mapping> mapping;  // of a segment that copies were pulled into; shared with the threads that do
 };
 
 struct ClientEntry {
@@ -37,15 +39,20 @@ struct StoreServer::State {
         capacity_bytes(given.capacity_bytes),
         table(std::move(made)),
         disk(std::move(spill)),
-        core({given.capacity_bytes, StoreCore::slots_for(given.capacity_bytes), given.spill_bytes, given.spill_folder}) {}
+        core({given.capacity_bytes, StoreCore::slots_for(given.capacity_bytes), given.spill_bytes, given.spill_folder,
+              given.prepared_bytes, given.node}),
+        node(given.node) {}
 
   const Clock* clock;
   uint64_t capacity_bytes;
   ObjectTable table;
   std::unique_ptr<SpillDisk> disk;
   StoreCore core;
+  wire::NodeNumber node;
+  Beyond beyond;
   std::unordered_map<uint64_t, SegmentFile> segments;
   std::unordered_map<uint64_t, ClientEntry> clients;
+  PageWarmer warmer;
 
   /// Steps the core and carries its effects out. The status is why `process` was rejected.
   Status step(const Event& event, ProcessId process = {});
@@ -70,18 +77,33 @@ struct StoreServer::State {
   void carry_out(effect::Trim& trim) { send(trim.process, wire::TrimSegments{trim.wanted_bytes}); }
   void carry_out(effect::Reject&) {}  // becomes the status of `step`
   void carry_out(effect::MakeOwn& make);
+  void carry_out(effect::MakeWarm& make);
   void carry_out(effect::WriteSpill& write) {
     Fd memory = memory_of(write.segment);
     disk->start(std::move(write), std::move(memory));
   }
-  void carry_out(effect::ReadSpill& read) { disk->start(read, memory_of(read.segment)); }
+  void carry_out(effect::ReadSpill& read) {
+    (void)settle(read.segment);  // without memory the reading fails
+    disk->start(read, memory_of(read.segment));
+  }
+  void carry_out(effect::Pull& pull);
+  void carry_out(effect::ForwardFree& free) {
+    if (beyond.forward)
+      beyond.forward(free.node, free.process, wire::Type::kFree, wire::encode(wire::Free{std::move(free.objects)}));
+  }
+  void carry_out(effect::DropCopies& drop) {
+    if (beyond.drop_copies) beyond.drop_copies(drop.node, {node, std::move(drop.names)});
+  }
   void carry_out(effect::PunchSpill& punch) { disk->start(punch); }
   void carry_out(effect::RemoveSpill& remove) { disk->start(remove); }
   void carry_out(effect::Restored& restored) {
     send(restored.process, wire::ObjectRestored{restored.request, restored.location, wire::to_wire(restored.status)});
   }
+  /// Before anybody uses a segment that may still be warmed. kIo when the machine has no memory: the segment has none then.
+  Status settle(SegmentId segment);
   /// For a disk thread, which may outlast the segment; none when the segment could not be made.
   [[nodiscard]] Fd memory_of(SegmentId segment) const;
+  [[nodiscard]] Result<std::shared_ptr<Mapping>> mapping_of(SegmentId segment);
 
   [[nodiscard]] std::vector<uint64_t> pins() const;
   static void give_back(const Fd& fd, uint64_t offset, uint64_t size_bytes);
@@ -127,6 +149,12 @@ void StoreServer::State::carry_out(effect::Grant& grant) {
     }
     file.fd = std::move(fd).value();
     file.size_bytes = grant.size_bytes;
+  } else {
+    if (Status status = settle(grant.segment); !status.ok()) {
+      send(grant.process, wire::SegmentRefused{grant.request, wire::to_wire(status)});
+      (void)step(event::Failed{grant.process, grant.segment});
+      return;
+    }
   }
   for (size_t i = 0; i < grant.slots.size(); ++i) table.set(grant.slots[i], grant.generations[i]);
   file.known_to.insert(grant.process.value);
@@ -149,18 +177,68 @@ void StoreServer::State::carry_out(effect::MakeOwn& make) {
   if (fd.ok()) file.fd = std::move(fd).value();
 }
 
+void StoreServer::State::carry_out(effect::MakeWarm& make) {
+  std::vector<PageWarmer::Job> jobs;
+  for (const auto& [segment, size_bytes] : make.segments) {
+    SegmentFile& file = segments[segment.value];
+    file.size_bytes = size_bytes;
+    Result<Fd> fd = create_shared_memory("manta-segment", size_bytes);
+    Result<Fd> copy = fd.ok() ? duplicate(*fd) : Result<Fd>(fd.status());
+    if (!copy.ok()) {
+      (void)step(event::Failed{{}, segment});
+      continue;
+    }
+    file.fd = std::move(fd).value();
+    jobs.push_back({segment, std::move(copy).value(), size_bytes});
+  }
+  if (!jobs.empty()) warmer.start(std::move(jobs));
+}
+
+// Its user takes what pages are left. A step of the warmer that is under way would write over what the user writes: then
+// the segment gets a file of its own that is new.
+Status StoreServer::State::settle(SegmentId segment) {
+  if (warmer.stop(segment) != PageWarmer::Stopped::kMidStep) return {};
+  SegmentFile& file = segments.at(segment.value);
+  file.fd = {};
+  MANTA_ASSIGN_OR_RETURN(file.fd, create_shared_memory("manta-segment", file.size_bytes));
+  return {};
+}
+
 Fd StoreServer::State::memory_of(SegmentId segment) const {
   const Fd& fd = segments.at(segment.value).fd;
   Result<Fd> copy = fd ? duplicate(fd) : Result<Fd>(Fd());
   return copy.ok() ? std::move(copy).value() : Fd();
 }
 
+Result<std::shared_ptr<Mapping>> StoreServer::State::mapping_of(SegmentId segment) {
+  SegmentFile& file = segments.at(segment.value);
+  if (file.mapping) return file.mapping;
+  MANTA_RETURN_IF_ERROR(settle(segment));
+  if (!file.fd) return Status(Code::kIo, "the machine has no memory for a copy of another node's object");
+  MANTA_ASSIGN_OR_RETURN(Mapping mapping, Mapping::map(file.fd, file.size_bytes, Mapping::Access::kReadWrite));
+  file.mapping = std::make_shared<Mapping>(std::move(mapping));
+  return file.mapping;
+}
+
+void StoreServer::State::carry_out(effect::Pull& pull) {
+  Status status(Code::kUnavailable, "this node is in no cluster");
+  if (beyond.pull) {
+    Result<std::shared_ptr<Mapping>> mapping = mapping_of(pull.segment);
+    if (mapping.ok()) {
+      return beyond.pull({pull.name, pull.from, pull.priority, pull.deadline, std::move(mapping).value(), pull.offset});
+    }
+    status = mapping.status();
+  }
+  (void)step(event::RestoreDone{pull.name, status});
+}
+
 void StoreServer::State::carry_out(effect::Retire& retire) {
   auto found = segments.find(retire.segment.value);
   SegmentFile file = std::move(found->second);
   segments.erase(found);
-  // Others may have it mapped: its pages go now, not when the last mapping does.
-  if (file.fd) give_back(file.fd, 0, file.size_bytes);
+  // Others may have it mapped: its pages go now, not when the last mapping does. Nobody has one that is still being warmed,
+  // whose file the warming thread may keep from us.
+  if (warmer.stop(retire.segment) == PageWarmer::Stopped::kNothing && file.fd) give_back(file.fd, 0, file.size_bytes);
   for (uint64_t process : file.known_to) send({process}, wire::SegmentRetired{retire.segment.value});
 }
 
@@ -233,6 +311,11 @@ Result<bool> StoreServer::handle(ProcessId process, const wire::Frame& frame) {
       MANTA_RETURN_IF_ERROR(state_->step(event::Restore{process, message}, process));
       return true;
     }
+    case wire::Type::kPrefetchObjects: {
+      MANTA_ASSIGN_OR_RETURN(auto message, wire::decode<wire::PrefetchObjects>(frame.body));
+      prefetch(std::move(message.objects), static_cast<wire::TransferPriority>(message.priority));
+      return true;
+    }
     case wire::Type::kOpenSegment: {
       MANTA_ASSIGN_OR_RETURN(auto message, wire::decode<wire::OpenSegment>(frame.body));
       state_->open_segment(process, {message.segment});
@@ -247,6 +330,36 @@ void StoreServer::client_gone(ProcessId process) {
   for (auto& [id, file] : state_->segments) file.known_to.erase(process.value);
   (void)state_->step(event::ClientGone{process});
 }
+
+void StoreServer::connect(Beyond beyond) { state_->beyond = std::move(beyond); }
+
+void StoreServer::pull_done(uint64_t name, const Status& status) { (void)state_->step(event::RestoreDone{name, status}); }
+
+Result<bool> StoreServer::handle_forwarded(ProcessId from, wire::Type type, std::string_view body) {
+  if (type != wire::Type::kFree) return false;
+  MANTA_ASSIGN_OR_RETURN(auto message, wire::decode<wire::Free>(body));
+  // What is not here is for nobody else: a free is forwarded once.
+  std::erase_if(message.objects,
+                [this](const wire::ObjectLocation& at) { return wire::node_of(at.segment) != state_->node; });
+  (void)state_->step(event::Freed{from, std::move(message.objects)});
+  return true;
+}
+
+void StoreServer::copied(wire::NodeNumber to, std::vector<wire::ObjectLocation> objects) {
+  (void)state_->step(event::Copied{to, std::move(objects)});
+}
+
+void StoreServer::copies_freed(const wire::DropCopies& message) {
+  (void)state_->step(event::CopiesFreed{message.home, message.names});
+}
+
+void StoreServer::prefetch(std::vector<wire::ObjectLocation> objects, wire::TransferPriority priority) {
+  (void)state_->step(event::Prefetch{std::move(objects), std::min(priority, wire::TransferPriority::kArgument)});
+}
+
+void StoreServer::owner_gone(ProcessId process) { (void)state_->step(event::OwnerGone{process}); }
+
+void StoreServer::node_lost(wire::NodeNumber node, const Status& cause) { (void)state_->step(event::NodeLost{node, cause}); }
 
 std::optional<Time> StoreServer::next_deadline() const { return state_->core.next_deadline(); }
 void StoreServer::tick() { (void)state_->step(event::Tick{}); }
@@ -266,6 +379,7 @@ StoreStats StoreServer::stats() const {
   stats.waiting_requests = counts.waiting_requests, stats.waiting_restores = counts.waiting_restores;
   stats.spilled_objects = counts.spilled_objects, stats.spilled_bytes = counts.spilled_bytes;
   stats.disk_bytes = counts.disk_bytes, stats.disk_files = counts.disk_files;
+  stats.copies = counts.copies, stats.copy_bytes = counts.copy_bytes, stats.pulls = counts.pulls;
   return stats;
 }
 

@@ -14,6 +14,8 @@
 
 #include "common/clock.h"
 #include "common/fd.h"
+#include "common/shared_memory.h"
+#include "wire/cluster.h"
 #include "wire/connection.h"
 
 #include <manta/ids.h>
@@ -42,6 +44,9 @@ struct StoreStats {
   uint64_t spilled_bytes = 0;
   uint64_t disk_bytes = 0;  ///< What the spill files take.
   uint64_t disk_files = 0;
+  uint64_t copies = 0;  ///< Of other nodes' objects, in memory.
+  uint64_t copy_bytes = 0;
+  uint64_t pulls = 0;  ///< Copies on their way.
 };
 
 class StoreServer {
@@ -52,7 +57,30 @@ class StoreServer {
     /// needed and removed with the store.
     std::string spill_folder = {};
     uint64_t spill_bytes = 0;
+    /// Memory whose pages are taken before anybody asks, while clients are there and the processors have time for it; at
+    /// most an eighth of the capacity. Given back when nobody had use for it in a minute. 0: none.
+    uint64_t prepared_bytes = 0;
     const Clock* clock = &Clock::real();
+    wire::NodeNumber node = 0;  ///< Of this node in its cluster: the ids of its segments start with it.
+  };
+  /// An object of another node that is to be read into this node's memory.
+  struct Pull {
+    uint64_t name = 0;          ///< For pull_done.
+    wire::ObjectLocation from;  ///< As its home node knows it.
+    wire::TransferPriority priority = wire::TransferPriority::kGet;
+    Time deadline;
+    std::shared_ptr<Mapping> segment;  ///< Shared: the reading threads may outlast the segment.
+    uint64_t offset = 0;               ///< In `segment`; so many bytes as `from` says are the object's.
+  };
+  /// What lies beyond the node. Called on the loop; none of them may block.
+  struct Beyond {
+    /// Read it, and say so with pull_done, once, on the loop and not before this returns. What may pass (a broken
+    /// connection, a peer that is not known yet) is tried again until the deadline; then, and never before, that is said
+    /// with another code than kLost.
+    std::function<void(Pull pull)> pull = {};
+    /// A client's message (Free) for the store of another node.
+    std::function<void(wire::NodeNumber node, ProcessId from, wire::Type type, std::string body)> forward = {};
+    std::function<void(wire::NodeNumber node, const wire::DropCopies& message)> drop_copies = {};
   };
   /// Sends one frame to a client; must not block. Descriptors stay the store's. Failures are ignored: the hang-up follows.
   using SendFn = std::function<Status(wire::Type type, std::string_view body, const std::vector<int>& descriptors)>;
@@ -74,6 +102,22 @@ class StoreServer {
   /// The process ended, or its connection did. All frames that it sent before have been handled. Its pins and unsealed
   /// objects vanish, objects that it owned are freed, objects that it produced for other owners live on.
   void client_gone(ProcessId process);
+
+  /// Without it, objects of other nodes cannot be read: kUnavailable. Give an empty one before what it calls is destroyed.
+  void connect(Beyond beyond);
+  void pull_done(uint64_t name, const Status& status);
+  /// A message that another node's store forwarded for a process there; false when it is not the store's. An error means
+  /// that the node broke the protocol.
+  Result<bool> handle_forwarded(ProcessId from, wire::Type type, std::string_view body);
+  /// Objects of this node were given to another, which will be told when they are freed.
+  void copied(wire::NodeNumber to, std::vector<wire::ObjectLocation> objects);
+  void copies_freed(const wire::DropCopies& message);
+  /// Brings objects that are on other nodes or on disk, as memory allows, for whoever reads them soon.
+  void prefetch(std::vector<wire::ObjectLocation> objects, wire::TransferPriority priority);
+  /// A process of another node ended: what it owned here is freed.
+  void owner_gone(ProcessId process);
+  /// Copies of its objects go, whoever waits for one fails with kLost, and so does whoever asks later.
+  void node_lost(wire::NodeNumber node, const Status& cause);
 
   [[nodiscard]] std::optional<Time> next_deadline() const;
   void tick();

@@ -11,7 +11,7 @@
 
 namespace manta::object_store {
 
-TestClient::TestClient(Fd socket, uint64_t process)
+TestClient::TestClient(Fd socket, uint64_t process, wire::NodeNumber node)
     : process_(process),
       connection_(std::make_unique<wire::Connection>(std::move(socket))),
       wake_(::eventfd(0, EFD_CLOEXEC)) {
@@ -22,11 +22,14 @@ TestClient::TestClient(Fd socket, uint64_t process)
   Status sent = connection_->send(hello, {hazard.fd().get()});
   MANTA_CHECK(sent.ok(), sent.to_string());
   wire::Frame welcome = connection_->receive_one(std::chrono::seconds(20)).value();
-  store_ =
-      StoreClient::create(welcome.descriptors.at(0), std::move(hazard), [this](auto type, auto body, auto& descriptors) {
-        ++sent_;
-        return connection_->send_frame(type, body, descriptors);
-      }).value();
+  store_ = StoreClient::create(
+               welcome.descriptors.at(0), std::move(hazard),
+               [this](auto type, auto body, auto& descriptors) {
+                 ++sent_;
+                 return connection_->send_frame(type, body, descriptors);
+               },
+               node)
+               .value();
   receiver_ = std::thread([this] {
     while (!stop_) {
       std::vector<wire::Frame> frames;
@@ -52,17 +55,21 @@ void TestClient::hang_up() {
 
 TestClient::~TestClient() { hang_up(); }
 
-TestNode::TestNode(uint64_t capacity_bytes, uint64_t spill_bytes) {
+TestNode::TestNode(uint64_t capacity_bytes, uint64_t spill_bytes, wire::NodeNumber node, uint64_t prepared_bytes)
+    : node_(node), wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   static std::atomic<int> count{0};
   // In memory unless told otherwise: the tests are about what is written, not about how fast a disk is.
   const char* given = std::getenv("MANTA_SPILL_DIR");
   const bool has_shm = ::access("/dev/shm", W_OK | X_OK) == 0;
   std::filesystem::path base = given != nullptr ? given : has_shm ? "/dev/shm" : std::filesystem::temp_directory_path();
   spill_folder_ = (base / ("store-test-spill-" + std::to_string(::getpid()) + "-" + std::to_string(++count))).string();
-  server_ =
-      StoreServer::create(
-          {.capacity_bytes = capacity_bytes, .spill_folder = spill_folder_, .spill_bytes = spill_bytes, .clock = &clock})
-          .value();
+  server_ = StoreServer::create({.capacity_bytes = capacity_bytes,
+                                 .spill_folder = spill_folder_,
+                                 .spill_bytes = spill_bytes,
+                                 .prepared_bytes = prepared_bytes,
+                                 .clock = &clock,
+                                 .node = node})
+                .value();
 }
 
 TestNode::~TestNode() {
@@ -119,8 +126,14 @@ bool TestNode::handle(Peer& peer) {
 void TestNode::serve() {
   while (!stop_) {
     std::vector<pollfd> waits;
+    take_posted();
     {
       std::lock_guard lock(mutex_);
+      waits.push_back({wake_.get(), POLLIN, 0});
+      for (auto& [fd, on_ready] : watched_) {
+        on_ready();
+        waits.push_back({fd, POLLIN, 0});
+      }
       server_->on_disk();
       waits.push_back({server_->disk_fd(), POLLIN, 0});
       for (auto peer = peers_.begin(); peer != peers_.end();) {
@@ -137,6 +150,35 @@ void TestNode::serve() {
     }
     ::poll(waits.data(), waits.size(), 2);
   }
+}
+
+void TestNode::take_posted() {
+  uint64_t count = 0;
+  std::vector<std::function<void(StoreServer&)>> posted;
+  {
+    std::lock_guard lock(posted_mutex_);
+    if (::read(wake_.get(), &count, sizeof count) < 0) return;  // nothing was posted
+    posted.swap(posted_);
+  }
+  std::lock_guard lock(mutex_);
+  for (auto& work : posted) work(*server_);
+}
+
+void TestNode::post(std::function<void(StoreServer&)> work) {
+  std::lock_guard lock(posted_mutex_);
+  posted_.push_back(std::move(work));
+  const uint64_t one = 1;
+  MANTA_CHECK(::write(wake_.get(), &one, sizeof one) == sizeof one);
+}
+
+void TestNode::run(std::function<void(StoreServer&)> work) {
+  std::lock_guard lock(mutex_);
+  work(*server_);
+}
+
+void TestNode::watch(int fd, std::function<void()> on_ready) {
+  std::lock_guard lock(mutex_);
+  on_ready ? (void)(watched_[fd] = std::move(on_ready)) : (void)watched_.erase(fd);
 }
 
 StoreStats TestNode::stats() {

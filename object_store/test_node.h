@@ -10,6 +10,7 @@
 #include <atomic>
 #include <functional>
 #include <list>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -31,7 +32,7 @@ class OffsetClock final : public Clock {
 /// A client with its connection and its receiving thread.
 class TestClient {
  public:
-  TestClient(Fd socket, uint64_t process);
+  TestClient(Fd socket, uint64_t process, wire::NodeNumber node = 0);
   ~TestClient();
   /// Ends the connection as a dead process would, and fails whatever waits.
   void hang_up();
@@ -54,16 +55,24 @@ class TestClient {
 class TestNode {
  public:
   /// With `spill_bytes`, in a folder of its own that goes with it.
-  explicit TestNode(uint64_t capacity_bytes, uint64_t spill_bytes = 0);
+  explicit TestNode(uint64_t capacity_bytes, uint64_t spill_bytes = 0, wire::NodeNumber node = 0,
+                    uint64_t prepared_bytes = 0);
   ~TestNode();
 
   /// The client's end of a new connection.
   Fd connect();
-  std::unique_ptr<TestClient> client(uint64_t process) { return std::make_unique<TestClient>(connect(), process); }
+  std::unique_ptr<TestClient> client(uint64_t process) { return std::make_unique<TestClient>(connect(), process, node_); }
   /// Runs `body` in a forked process, which then exits with 0. Call it before anything else of the node is used.
   pid_t spawn(uint64_t process, std::function<void(TestClient&)> body);
   /// Starts the server, once everything that is forked has been.
   void start();
+
+  /// Runs `work` on the server's thread, which need not be running yet; does not wait for it.
+  void post(std::function<void(StoreServer&)> work);
+  /// Runs `work` here, with the server's thread kept out.
+  void run(std::function<void(StoreServer&)> work);
+  /// The server's thread calls `on_ready` when `fd` is readable (and now and then); an empty one ends that.
+  void watch(int fd, std::function<void()> on_ready);
 
   [[nodiscard]] StoreStats stats();
   /// Whether `condition` holds within 20 s; looked at every millisecond.
@@ -81,13 +90,19 @@ class TestNode {
     ProcessId process;
   };
   void serve();
+  void take_posted();
   bool handle(Peer& peer);
 
   std::string spill_folder_;
+  wire::NodeNumber node_;
   std::unique_ptr<StoreServer> server_;
   std::mutex mutex_;
   std::list<Peer> peers_;
   std::vector<Fd> child_ends_;
+  Fd wake_;
+  std::mutex posted_mutex_;
+  std::vector<std::function<void(StoreServer&)>> posted_;
+  std::map<int, std::function<void()>> watched_;
   std::atomic<bool> stop_{false};
   std::thread thread_;
 };

@@ -4,6 +4,7 @@
 // returned.
 #pragma once
 
+#include "wire/cluster.h"
 #include "wire/head_link.h"
 #include "wire/messages.h"
 
@@ -11,6 +12,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -89,20 +91,69 @@ struct MemorySampled {
   std::vector<WorkerMemory> workers;
 };
 
+/// How workers of a job are started on this node.
+struct JobPlan {
+  std::string program;
+  std::vector<std::string> arguments;  ///< Without the program's own name.
+  std::string working_directory;
+  std::map<std::string, std::string> env;
+  std::string build_id;  ///< That its workers must have.
+};
+
+/// The answer to FetchJob.
+struct JobFetched {
+  JobId job;
+  Status status;
+  JobPlan plan;
+};
+
+/// Another node's raylet asks for a worker for its client.
+struct LeaseAsked {
+  wire::NodeNumber from = 0;
+  wire::RemoteLease message;
+};
+/// The raylet that was asked has no room, or never will.
+struct LeaseSpilledBack {
+  wire::NodeNumber from = 0;
+  wire::LeaseSpilled message;
+};
+
+/// A process of another node is now connected to, or watched by, this client: its end must be heard of, by whatever way.
+struct PeerMet {
+  ProcessId client;
+  ProcessId remote;
+  int32_t pid = 0;
+  uint64_t request = 0;  ///< The lease request that this answers; 0: none.
+  uint64_t lease = 0;
+};
+/// A process of another node ended.
+struct RemoteProcessGone {
+  wire::ProcessGone message;
+};
+
+struct MembersChanged {
+  wire::Members members;
+};
+struct ViewChanged {
+  wire::View view;
+};
+
 /// Time passed: see RayletCore::next_deadline_us.
 struct Tick {};
 
-using Event = std::variant<ClientJoined, FromClient, ClientGone, WorkerSpawned, WorkerExited, SpawnFailed, HeadSays,
-                           MemorySampled, Tick>;
+using Event =
+    std::variant<ClientJoined, FromClient, ClientGone, WorkerSpawned, WorkerExited, SpawnFailed, HeadSays, MemorySampled,
+                 JobFetched, LeaseAsked, LeaseSpilledBack, PeerMet, RemoteProcessGone, MembersChanged, ViewChanged, Tick>;
 
 // ---------------------------------------------------------------------------------------------------- effects
 
-using Outgoing =
-    std::variant<wire::Welcome, wire::Refused, wire::Goodbye, wire::LeaseGranted, wire::LeaseRefused, wire::ReclaimLease,
-                 wire::LeaseBlocked, wire::DetachChannel, wire::ProcessDied, wire::Relay, wire::ActorFound,
-                 wire::ActorUpdate, wire::StartActor, wire::StopActor, wire::NodeState, wire::LogLines>;
+using Outgoing = std::variant<wire::Welcome, wire::Refused, wire::Goodbye, wire::LeaseGranted, wire::LeaseRefused,
+                              wire::ReclaimLease, wire::LeaseBlocked, wire::DetachChannel, wire::ProcessDied, wire::Relay,
+                              wire::ActorFound, wire::ActorUpdate, wire::StartActor, wire::StopActor, wire::NodeState,
+                              wire::LogLines, wire::ClusterCapacity>;
 
-/// LeaseGranted and ActorUpdate with `new_channel` take along the descriptors of the Connect that came before them.
+/// LeaseGranted and ActorUpdate with `new_channel` take along the descriptors of the Connect that came before them. To a
+/// process of another node it goes through that node's raylet, which makes the channel's other half.
 struct Send {
   ProcessId to;
   Outgoing message;
@@ -122,12 +173,14 @@ inline constexpr int kWorkerFd = 3;
 /// Start a worker with its socket on kWorkerFd.
 struct Spawn {
   WorkerToken token;
+  JobId job;
+  std::string build_id;
   std::string program;
   std::vector<std::string> arguments;  ///< Without the program's own name.
   std::string working_directory;
   std::map<std::string, std::string> env;  ///< Set over the raylet's own environment.
   bool is_first = false;                   ///< Of those that start with the driver.
-  /// It may be a fork of a program that started earlier: its environment is everybody's.
+  /// It may be a fork of the driver's program that started earlier: its environment is everybody's.
   bool may_fork = false;
 };
 
@@ -147,6 +200,39 @@ struct TellHead {
   wire::ToHead message;
 };
 
+/// Find out how to start workers of this job, and get its program. The answer is JobFetched.
+struct FetchJob {
+  JobId job;
+};
+
+/// A client's message that another node's raylet must handle.
+struct HandOn {
+  wire::NodeNumber node = 0;
+  ProcessId from;
+  ClientMessage message;
+};
+
+/// To another node's raylet.
+struct AskLease {
+  wire::NodeNumber node = 0;
+  wire::RemoteLease message;
+};
+struct SpillLease {
+  wire::NodeNumber node = 0;
+  wire::LeaseSpilled message;
+};
+
+/// A client ended: every node that dealt with it must know; of these the core knows that they did.
+struct TellGone {
+  wire::ProcessGone message;
+  std::set<wire::NodeNumber> nodes;
+};
+
+/// The job's program is not needed on this node any more.
+struct DropJob {
+  JobId job;
+};
+
 struct RemovePath {
   std::string path;
 };
@@ -157,7 +243,8 @@ struct EndNode {
   int32_t exit_code = 0;
 };
 
-using Effect = std::variant<Send, Connect, Spawn, KillWorker, Disconnect, TellHead, RemovePath, EndNode>;
+using Effect = std::variant<Send, Connect, Spawn, KillWorker, Disconnect, TellHead, FetchJob, HandOn, AskLease, SpillLease,
+                            TellGone, DropJob, RemovePath, EndNode>;
 using Effects = std::vector<Effect>;
 
 }  // namespace manta::raylet

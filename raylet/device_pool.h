@@ -60,6 +60,10 @@ class DevicePool {
 
   [[nodiscard]] int count() const { return static_cast<int>(devices_.size()); }
   [[nodiscard]] const DeviceSpec& spec(int index) const { return devices_[static_cast<size_t>(index)].spec; }
+  [[nodiscard]] int64_t free_share_of(int index) const { return devices_[static_cast<size_t>(index)].free_share; }
+  [[nodiscard]] int64_t free_memory_bytes_of(int index) const {
+    return devices_[static_cast<size_t>(index)].free_memory_bytes;
+  }
   [[nodiscard]] int64_t free_share() const;  ///< Summed over the devices, for reports.
   [[nodiscard]] int64_t free_memory_bytes() const;
   [[nodiscard]] int64_t memory_bytes() const;

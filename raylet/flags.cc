@@ -37,6 +37,40 @@ Result<std::map<std::string, int64_t>> parse_resources(std::string_view text) {
   return resources;
 }
 
+Result<std::map<std::string, std::string>> parse_labels(std::string_view text) {
+  std::map<std::string, std::string> labels;
+  while (!text.empty()) {
+    const std::string_view entry = text.substr(0, text.find(','));
+    text.remove_prefix(std::min(text.size(), entry.size() + 1));
+    const size_t equals = entry.find('=');
+    if (equals == 0 || equals == std::string_view::npos) return invalid("--labels", entry, "name=value");
+    labels[std::string(entry.substr(0, equals))] = entry.substr(equals + 1);
+  }
+  return labels;
+}
+
+/// False when the flag is not one of a cluster.
+Result<bool> apply(ClusterFlags& cluster, std::string_view flag, std::string_view value) {
+  if (flag == "--address") {
+    cluster.address = value;
+  } else if (flag == "--listen") {
+    cluster.listen = value;
+  } else if (flag == "--advertise") {
+    cluster.advertise = value;
+  } else if (flag == "--state-dir") {
+    cluster.state_dir = value;
+  } else if (flag == "--keys") {
+    cluster.keys_dir = value;
+  } else if (flag == "--join-token") {
+    cluster.join_token = value;
+  } else if (flag == "--labels") {
+    MANTA_ASSIGN_OR_RETURN(cluster.labels, parse_labels(value));
+  } else {
+    return false;
+  }
+  return true;
+}
+
 Status apply(NodeOptions& options, std::string_view flag, std::string_view value) {
   if (flag == "--session-dir") {
     options.session_dir = value;
@@ -55,6 +89,9 @@ Status apply(NodeOptions& options, std::string_view flag, std::string_view value
   } else if (flag == "--store-bytes") {
     MANTA_ASSIGN_OR_RETURN(const int64_t bytes, parse_integer(flag, value));
     options.store_bytes = static_cast<uint64_t>(bytes);
+  } else if (flag == "--store-warm-bytes") {
+    MANTA_ASSIGN_OR_RETURN(const int64_t bytes, parse_integer(flag, value));
+    options.store_warm_bytes = static_cast<uint64_t>(bytes);
   } else if (flag == "--spill-dir") {
     options.spill_dir = value;
   } else if (flag == "--spill-bytes") {
@@ -80,24 +117,35 @@ Result<int64_t> parse_amount(std::string_view text) {
   return std::llround(value * static_cast<double>(wire::kWhole));
 }
 
-Result<NodeOptions> parse_flags(int argc, char** argv) {
-  NodeOptions options;
+Result<Flags> parse_flags(int argc, char** argv) {
+  Flags flags;
+  NodeOptions& options = flags.node;
   options.capacity.cpus = static_cast<int64_t>(std::thread::hardware_concurrency()) * wire::kWhole;
   options.capacity.memory_bytes = machine_memory_bytes();
+  ClusterFlags cluster;
   bool is_local = false;
   for (int i = 1; i < argc; ++i) {
     const std::string_view flag = argv[i];
-    if (flag == "--local") {
-      is_local = true;
+    if (flag == "--local" || flag == "--head") {
+      (flag == "--local" ? is_local : cluster.is_head) = true;
       continue;
     }
     if (i + 1 == argc) return Status(Code::kInvalid, std::string(flag) + " needs a value, or is unknown");
-    MANTA_RETURN_IF_ERROR(apply(options, flag, argv[++i]));
+    MANTA_ASSIGN_OR_RETURN(const bool is_of_cluster, apply(cluster, flag, argv[i + 1]));
+    if (!is_of_cluster) MANTA_RETURN_IF_ERROR(apply(options, flag, argv[i + 1]));
+    ++i;
   }
-  if (!is_local || options.driver_fd < 0 || options.session_dir.empty())
-    return Status(Code::kInvalid, "it is started by a program of Manta, with --local --driver-fd N --session-dir DIR");
   if (options.store_bytes == 0) options.store_bytes = static_cast<uint64_t>(machine_memory_bytes()) / 10 * 3;
-  return options;
+  const bool has_driver = options.driver_fd >= 0 && !options.session_dir.empty();
+  if (is_local && has_driver && !cluster.is_head && cluster.address.empty()) return flags;
+  if (is_local || cluster.is_head == !cluster.address.empty() || (cluster.is_head && options.driver_fd >= 0) ||
+      (options.driver_fd >= 0 && options.session_dir.empty()))
+    return Status(Code::kInvalid,
+                  "start it with --head (the first node of a cluster) or with --address tcp://HEAD:PORT (any other); "
+                  "--local --driver-fd N --session-dir DIR is for a program of Manta that starts its own node");
+  if (has_driver) options.capacity = {};
+  flags.cluster = std::move(cluster);
+  return flags;
 }
 
 }  // namespace manta::raylet

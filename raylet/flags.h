@@ -1,7 +1,13 @@
 // The command line of mantad:
 //
 //   mantad --local --driver-fd N --session-dir DIR [--cpus C] [--gpus G] [--memory BYTES] [--store-bytes B]
-//          [--spill-dir DIR] [--spill-bytes B] [--resources k=v,...]
+//          [--store-warm-bytes B] [--spill-dir DIR] [--spill-bytes B] [--resources k=v,...]
+//   mantad --head [--keys DIR] [--listen tcp://ADDR:PORT] [--state-dir DIR] ...
+//   mantad --address tcp://HEAD:PORT [--keys DIR [--join-token FILE]] [--listen ...] [--advertise HOST] [--labels k=v,...]
+//   ...
+//
+// The second is the head's node of a cluster, the third one of its other nodes; with --driver-fd that of a driver, which
+// takes no work. Without --listen a node listens on any port of 127.0.0.1.
 //
 // What is not given is the machine's: its hardware threads, its memory, what its disk has free. `--memory` is
 // also the limit that the memory monitor keeps over all workers. `--gpus` makes logical devices. Amounts may be fractions.
@@ -11,8 +17,25 @@
 
 namespace manta::raylet {
 
+/// Of a node of a cluster.
+struct ClusterFlags {
+  bool is_head = false;
+  std::string address;  ///< The head's endpoint; empty on its own node.
+  std::string listen = "tcp://127.0.0.1:*";
+  std::string advertise;
+  std::string keys_dir;    ///< Its own pair and, at the head, whom it lets in; empty: no keys, loopback only.
+  std::string join_token;  ///< The file with one.
+  std::string state_dir;   ///< Where the head keeps its tables; empty: in the session's folder.
+  std::map<std::string, std::string> labels;
+};
+
+struct Flags {
+  NodeOptions node;
+  std::optional<ClusterFlags> cluster;
+};
+
 /// kInvalid names the flag and what is wrong with it.
-Result<NodeOptions> parse_flags(int argc, char** argv);
+Result<Flags> parse_flags(int argc, char** argv);
 
 /// "1.5" as 15'000. kInvalid for anything that is no number from 0 to a billion.
 Result<int64_t> parse_amount(std::string_view text);

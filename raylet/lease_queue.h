@@ -6,6 +6,7 @@
 
 #include "raylet/core_types.h"
 #include "raylet/resources.h"
+#include "raylet/worker_pool.h"
 
 #include <cstdint>
 #include <deque>
@@ -20,6 +21,7 @@ namespace manta::raylet {
 struct Claim {
   ProcessId owner;
   uint64_t request = 0;  ///< The owner's number of the lease request; 0 for an actor.
+  JobId job;
   wire::SchedulingClass scheduling_class;
   std::optional<wire::StartActor> actor;
   bool may_restart = false;  ///< The actor.
@@ -27,6 +29,7 @@ struct Claim {
   int64_t since_us = 0;
 
   [[nodiscard]] const wire::Resources& demand() const { return scheduling_class.resources; }
+  [[nodiscard]] Environment environment() const { return {job, scheduling_class.env}; }
 };
 
 class LeaseQueue {

@@ -35,6 +35,9 @@ struct Lease {
 
 class LeaseTable {
  public:
+  /// Ids count from `first_id`.
+  explicit LeaseTable(uint64_t first_id) : next_id_(first_id) {}
+
   Lease& add(Claim claim, Grant grant);
   /// Forgets the lease; its grant was released by the caller.
   void remove(LeaseId id);
@@ -67,7 +70,7 @@ class LeaseTable {
   std::map<LeaseId, Lease> leases_;
   std::set<LeaseId> unplaced_;  // and some that have a worker since; `unplaced` sorts them out
   std::map<std::pair<wire::ActorKey, uint32_t>, LeaseId> actors_;
-  uint64_t next_id_ = 1;
+  uint64_t next_id_;
 };
 
 }  // namespace manta::raylet

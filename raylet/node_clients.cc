@@ -1,4 +1,5 @@
 // The node's clients: their sockets, the first frame, decoding the others. A bad peer loses its connection and nothing else.
+#include "raylet/client_messages.h"
 #include "raylet/node_server.h"
 
 #include "common/check.h"
@@ -7,40 +8,6 @@
 #include <sys/epoll.h>
 
 namespace manta::raylet {
-namespace {
-
-template <typename Message>
-Result<ClientMessage> as(const wire::Frame& frame) {
-  MANTA_ASSIGN_OR_RETURN(Message message, wire::decode<Message>(frame.body));
-  return ClientMessage(std::move(message));
-}
-
-Result<ClientMessage> decode_client_message(const wire::Frame& frame) {
-  switch (frame.type) {
-    case wire::Type::kGoodbye: return as<wire::Goodbye>(frame);
-    case wire::Type::kRequestLease: return as<wire::RequestLease>(frame);
-    case wire::Type::kCancelLeaseRequest: return as<wire::CancelLeaseRequest>(frame);
-    case wire::Type::kReturnLease: return as<wire::ReturnLease>(frame);
-    case wire::Type::kKillLease: return as<wire::KillLease>(frame);
-    case wire::Type::kBlocked: return as<wire::Blocked>(frame);
-    case wire::Type::kRelay: return as<wire::Relay>(frame);
-    case wire::Type::kWatchProcess: return as<wire::WatchProcess>(frame);
-    case wire::Type::kCreateActor: return as<wire::CreateActor>(frame);
-    case wire::Type::kWatchActor: return as<wire::WatchActor>(frame);
-    case wire::Type::kKillActor: return as<wire::KillActor>(frame);
-    case wire::Type::kFindActor: return as<wire::FindActor>(frame);
-    case wire::Type::kActorStarted: return as<wire::ActorStarted>(frame);
-    case wire::Type::kSaveActorState: return as<wire::SaveActorState>(frame);
-    case wire::Type::kLogLineage: return as<wire::LogLineage>(frame);
-    case wire::Type::kCleanupPath: return as<wire::CleanupPath>(frame);
-    case wire::Type::kGetNodeState: return as<wire::GetNodeState>(frame);
-    default: break;
-  }
-  return Status(Code::kInvalid, "no client sends a message of type " + std::to_string(static_cast<int>(frame.type)));
-}
-
-}  // namespace
-
 Result<NodeServer::ClientKey> NodeServer::add_client(Fd socket, WorkerToken token) {
   const ClientKey key = next_client_++;
   const int fd = socket.get();
@@ -91,8 +58,7 @@ Status NodeServer::check_hello(const Client& client, const wire::Hello& hello, s
     return Status(Code::kInvalid, "mantad speaks protocol " + std::to_string(wire::kProtocolVersion) +
                                       ", the program speaks " + std::to_string(hello.protocol) +
                                       ": they come from different versions of Manta");
-  if (hello.process == 0 || by_process_.contains(ProcessId{hello.process}))
-    return Status(Code::kInvalid, "the process id is none, or taken");
+  if (by_process_.contains(ProcessId{hello.process})) return Status(Code::kInvalid, "the process id is taken");
   if (role != wire::Role::kObserver && descriptors != 2)
     return Status(Code::kInvalid, "its Hello came without its bell and its hazard page");
   if (client.is_visitor != (role == wire::Role::kObserver))
@@ -100,9 +66,11 @@ Status NodeServer::check_hello(const Client& client, const wire::Hello& hello, s
   const bool is_worker = role == wire::Role::kWorker;
   if (is_worker != static_cast<bool>(client.token) || (is_worker && client.token.value != hello.spawn_token))
     return Status(Code::kInvalid, "this socket is not for a process of that role");
-  if (is_worker && hello.build_id != driver_build_id_)
+  if (!is_worker) return {};
+  const auto worker = workers_.find(client.token);
+  if (worker != workers_.end() && hello.build_id != worker->second.build_id)
     return Status(Code::kInvalid, "the worker is of another build (" + hello.build_id + ") than the driver (" +
-                                      driver_build_id_ + "): the program was rebuilt while it ran");
+                                      worker->second.build_id + "): the program was rebuilt while it ran");
   return {};
 }
 
@@ -113,6 +81,7 @@ void NodeServer::on_hello(ClientKey key, wire::Frame& frame) {
   if (!hello.ok()) return refuse_client(key, hello.status());
   Client& client = clients_.at(key);
   if (Status status = check_hello(client, *hello, frame.descriptors.size()); !status.ok()) return refuse_client(key, status);
+  if (hello->process == 0) hello->process = wire::first_id_of(options_.number) + ++last_process_;
   const ProcessId process{hello->process};
   client.role = static_cast<wire::Role>(hello->role);
   if (client.role != wire::Role::kObserver) {
@@ -123,7 +92,7 @@ void NodeServer::on_hello(ClientKey key, wire::Frame& frame) {
   by_process_[process] = key;
   if (client.role == wire::Role::kDriver && !driver_) {
     driver_ = client.process;
-    driver_build_id_ = hello->build_id;
+    if (cluster_) cluster_->serve_job(*hello, JobId{hello->process});
   }
   step(ClientJoined{std::move(*hello)});
 }
@@ -156,6 +125,7 @@ void NodeServer::erase_client(ClientKey key) {
   clients_.erase(it);
   if (!process) return;
   by_process_.erase(process);
+  if (cluster_) cluster_->client_gone(process);
   store_->client_gone(process);
 }
 

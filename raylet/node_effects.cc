@@ -3,6 +3,7 @@
 #include "raylet/node_server.h"
 
 #include "common/check.h"
+#include "common/log.h"
 #include "wire/channel.h"
 
 #include <signal.h>
@@ -39,11 +40,20 @@ void NodeServer::carry_out(Effects effects) {
 }
 
 void NodeServer::hear_head() {
-  for (wire::FromHead& message : head_->receive()) events_.push_back(HeadSays{std::move(message)});
+  for (wire::ToNode& said : head_->receive()) {
+    if (cluster_) cluster_->from_own_head(said.to, said.message);
+    if (said.to == (options_.number == 0 ? wire::kHeadNode : options_.number)) note_from_head(std::move(said.message));
+  }
   if (is_stepping_ || events_.empty()) return;
   Event first = std::move(events_.front());
   events_.pop_front();
   step(std::move(first));
+}
+
+void NodeServer::tick_head() {
+  const Status status = head_->tick();
+  MANTA_CHECK(status.ok(), status.to_string());
+  hear_head();
 }
 
 template <typename Message>
@@ -78,6 +88,8 @@ void NodeServer::add_store_state(wire::NodeState& state) const {
 void NodeServer::carry_out(Send& effect) {
   std::visit(
       [&]<typename Message>(Message& message) {
+        if (cluster_ && cluster_->is_remote(effect.to))
+          return cluster_->deliver(effect.to, Message::kType, wire::encode(message));
         std::vector<int> fds;
         ChannelId channel;
         if constexpr (std::is_same_v<Message, wire::Welcome>) fds = {store_->table_fd().get()};
@@ -96,6 +108,7 @@ void NodeServer::carry_out(Send& effect) {
 }
 
 void NodeServer::carry_out(Connect& effect) {
+  if (cluster_ && cluster_->is_remote(effect.caller)) return cluster_->connect(effect);
   const Client* caller = find_client(effect.caller);
   if (caller == nullptr) return;
   Result<Fd> file = wire::Channel::create_file();
@@ -128,6 +141,8 @@ void NodeServer::worker_started(const Spawn& effect, WorkerProcess process) {
   const WorkerToken token = effect.token;
   const int32_t pid = process.pid;
   RunningWorker& worker = workers_[token];
+  worker.driver = ProcessId{effect.job.value};
+  worker.build_id = effect.build_id;
   worker.process = std::move(process);
   worker.log = LogFile(log_dir() + "/worker-" + std::to_string(pid) + ".out");
   worker.out = watch_output(std::move(worker.process.out), token, false, pid);
@@ -156,8 +171,10 @@ void NodeServer::carry_out(Disconnect& effect) {
 
 void NodeServer::carry_out(TellHead& effect) {
   // A head in this process takes everything; one elsewhere will need its clients to wait while it is away.
-  const Status status = head_->send(std::move(effect.message));
-  MANTA_CHECK(status.ok(), status.to_string());
+  const wire::NodeNumber self = options_.number == 0 ? wire::kHeadNode : options_.number;
+  const Status status = head_->send(self, std::move(effect.message));
+  MANTA_CHECK(status.ok() || cluster_, status.to_string());
+  if (!status.ok()) MANTA_LOG(kError, "raylet", "the head cannot be told", {"why", status});
 }
 
 void NodeServer::carry_out(RemovePath& effect) {
@@ -226,6 +243,10 @@ void NodeServer::finish_output(RunningWorker& worker, Output& output) {
 void NodeServer::forward(RunningWorker& worker, const std::vector<wire::LogLines>& batches) {
   for (const wire::LogLines& batch : batches) {
     worker.log.append(batch);
+    if (cluster_ && cluster_->is_remote(worker.driver)) {
+      cluster_->deliver(worker.driver, wire::LogLines::kType, wire::encode(batch));
+      continue;
+    }
     Client* driver = find_client(driver_);
     if (driver == nullptr) continue;
     // A driver that does not keep up loses lines rather than its connection; the worker's file has them.

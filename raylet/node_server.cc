@@ -26,11 +26,6 @@ namespace {
 
 Status os_error(const std::string& what) { return Status(Code::kIo, what + ": " + std::strerror(errno)); }
 
-uint64_t random_id() {
-  std::random_device device;
-  return (uint64_t{device()} << 32 | device()) | 1;
-}
-
 // Each worker costs half a dozen descriptors.
 void raise_descriptor_limit() {
   rlimit limit{};
@@ -46,10 +41,12 @@ NodeServer::NodeServer(NodeOptions options, std::unique_ptr<wire::HeadLink> head
 
 NodeServer::~NodeServer() = default;
 
-Result<std::unique_ptr<NodeServer>> NodeServer::start(NodeOptions options, std::unique_ptr<wire::HeadLink> head) {
+Result<std::unique_ptr<NodeServer>> NodeServer::start(NodeOptions options, std::unique_ptr<wire::HeadLink> head,
+                                                      std::optional<ClusterParts> cluster) {
   MANTA_ASSIGN_OR_RETURN(std::unique_ptr<EventLoop> loop, EventLoop::create());
   std::unique_ptr<NodeServer> server(new NodeServer(std::move(options), std::move(head), std::move(loop)));
   MANTA_RETURN_IF_ERROR(server->set_up());
+  if (cluster) MANTA_RETURN_IF_ERROR(server->join_cluster(std::move(*cluster)));
   return server;
 }
 
@@ -58,6 +55,7 @@ Status NodeServer::set_up() {
   if (mkdir(options_.session_dir.c_str(), 0700) != 0 && errno != EEXIST) return os_error("making " + options_.session_dir);
   MANTA_RETURN_IF_ERROR(start_store());
   core_ = std::make_unique<RayletCore>(CoreSettings{.node = NodeId{random_id()},
+                                                    .number = options_.number,
                                                     .capacity = options_.capacity,
                                                     .session_dir = options_.session_dir,
                                                     .raylet_name = "mantad " + std::to_string(getpid()),
@@ -72,10 +70,11 @@ Status NodeServer::set_up() {
                            loop_->add(head_->wake_fd(), EPOLLIN, [this](uint32_t) { hear_head(); }));
   }
   MANTA_RETURN_IF_ERROR(listen_for_visitors());
-  MANTA_ASSIGN_OR_RETURN(const ClientKey driver, add_client(Fd(options_.driver_fd), {}));
   MANTA_LOG(kInfo, "raylet", "node started", {"cpus", static_cast<double>(options_.capacity.cpus) / wire::kWhole},
             {"devices", options_.capacity.devices.size()}, {"memory_bytes", options_.capacity.memory_bytes},
             {"store_bytes", options_.store_bytes}, {"session", options_.session_dir});
+  if (options_.driver_fd < 0) return {};
+  MANTA_ASSIGN_OR_RETURN(const ClientKey driver, add_client(Fd(options_.driver_fd), {}));
   return watch_driver(driver);
 }
 
@@ -84,7 +83,9 @@ Status NodeServer::start_store() {
                          object_store::find_spill_place(options_.session_dir, options_.spill_dir, options_.spill_bytes));
   MANTA_ASSIGN_OR_RETURN(store_, object_store::StoreServer::create({.capacity_bytes = options_.store_bytes,
                                                                     .spill_folder = place.folder,
-                                                                    .spill_bytes = place.capacity_bytes}));
+                                                                    .spill_bytes = place.capacity_bytes,
+                                                                    .prepared_bytes = options_.store_warm_bytes,
+                                                                    .node = options_.number}));
   MANTA_ASSIGN_OR_RETURN([[maybe_unused]] EventLoop::Id id,
                          loop_->add(store_->disk_fd(), EPOLLIN, [this](uint32_t) { store_->on_disk(); }));
   return {};
@@ -149,6 +150,11 @@ void NodeServer::on_visitor() {
   if (!peer.ok() || peer->uid != getuid()) drop_client(*key, {});
 }
 
+uint64_t NodeServer::random_id() {
+  std::random_device device;
+  return (uint64_t{device()} << 32 | device()) | 1;
+}
+
 int64_t NodeServer::now_us() {
   return std::chrono::duration_cast<std::chrono::microseconds>(Clock::real().now().time_since_epoch()).count();
 }
@@ -158,8 +164,10 @@ int NodeServer::wait_ms() const {
   int64_t deadline_us = core_->next_deadline_us().value_or(kNever);
   if (const std::optional<Time> due = store_->next_deadline())
     deadline_us = std::min(deadline_us, std::chrono::ceil<std::chrono::microseconds>(due->time_since_epoch()).count());
+  if (const auto due_us = head_->next_deadline_us()) deadline_us = std::min(deadline_us, *due_us);
   if (core_->wants_memory_samples()) deadline_us = std::min(deadline_us, next_memory_us_);
   if (fork_server_due_us_ != 0) deadline_us = std::min(deadline_us, fork_server_due_us_);
+  if (cluster_) deadline_us = std::min(deadline_us, cluster_->next_deadline_us());
   if (deadline_us == kNever) return -1;
   return static_cast<int>(std::clamp<int64_t>((deadline_us - now_us() + 999) / 1000, 0, 60'000));
 }
@@ -167,7 +175,9 @@ int NodeServer::wait_ms() const {
 void NodeServer::run_due() {
   if (const auto deadline_us = core_->next_deadline_us(); deadline_us && *deadline_us <= now_us()) step(Tick{});
   if (const auto due = store_->next_deadline(); due && *due <= Clock::real().now()) store_->tick();
+  if (const auto due_us = head_->next_deadline_us(); due_us && *due_us <= now_us()) tick_head();
   if (core_->wants_memory_samples() && next_memory_us_ <= now_us()) sample_memory();
+  if (cluster_) cluster_->tick(now_us());
   prepare_fork_server();
   drop_overflowing();
 }
@@ -199,6 +209,7 @@ void NodeServer::run() {
 
 void NodeServer::end() {
   MANTA_LOG(kInfo, "raylet", "node ends", {"workers", workers_.size()});
+  if (cluster_) cluster_->leave(ending_->by_goodbye ? "its program ended" : "it was told to end");
   const int64_t deadline_us = now_us() + kEndUs;
   is_ending_ = true;
   forks_.reset();
@@ -207,6 +218,9 @@ void NodeServer::end() {
   if (Client* driver = find_client(driver_); driver != nullptr && ending_->by_goodbye)
     if (Status status = driver->connection->drain(std::chrono::milliseconds(200)); !status.ok()) driver->connection->close();
   clients_.clear();
+  transfer_.reset();
+  cluster_.reset();
+  link_.reset();  // what was said last has 200 ms to go out
   head_.reset();  // before its files go: its writer may be making one just now
   store_.reset();
   log::stop();

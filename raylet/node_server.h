@@ -13,6 +13,9 @@
 #include "common/clock.h"
 #include "common/fd.h"
 #include "object_store/store_server.h"
+#include "object_store/transfer/identity.h"
+#include "object_store/transfer/transfer.h"
+#include "raylet/cluster_side.h"
 #include "raylet/event_loop.h"
 #include "raylet/fork_server.h"
 #include "raylet/log_file.h"
@@ -32,21 +35,39 @@
 namespace manta::raylet {
 
 struct NodeOptions {
-  int driver_fd = -1;  ///< A connected socket, inherited.
+  int driver_fd = -1;           ///< A connected socket, inherited; -1: the node serves without a driver of its own.
+  wire::NodeNumber number = 0;  ///< 0: a session of one node.
   std::string session_dir;
   std::string log_dir;  ///< Where mantad's log and the workers' output go; empty: the session's folder.
   NodeCapacity capacity;
   uint64_t store_bytes = 0;
+  uint64_t store_warm_bytes = uint64_t{128} << 20;  ///< Made ready before it is asked for; at most an eighth of the store.
   std::string spill_dir;                ///< Where a folder for spilled objects is made; empty: the session's folder.
   std::optional<uint64_t> spill_bytes;  ///< 0: nothing is spilled; none: what the disk has free, less a tenth.
   int64_t memory_limit_bytes = 0;       ///< Of all workers together; 0: until the machine is full.
 };
 
+/// What a node of a cluster has besides: its endpoint, and what it heard when it joined.
+struct ClusterParts {
+  std::unique_ptr<wire::NodeLink> link;
+  wire::NodeInfo self;
+  Fd bulk_listener;
+  object_store::Identity identity;  ///< For the bulk port; of a cluster with keys.
+  std::vector<wire::NodeInfo> members;
+  std::vector<wire::LinkEvent> early;  ///< Came behind the answer to its Join.
+  std::optional<Gatekeeper> gatekeeper;
+};
+
 class NodeServer {
  public:
   /// Makes the session's folder (0700) and takes the driver's socket over.
-  static Result<std::unique_ptr<NodeServer>> start(NodeOptions options, std::unique_ptr<wire::HeadLink> head);
+  static Result<std::unique_ptr<NodeServer>> start(NodeOptions options, std::unique_ptr<wire::HeadLink> head,
+                                                   std::optional<ClusterParts> cluster = {});
   ~NodeServer();
+
+  [[nodiscard]] wire::NodeNumber number() const { return options_.number; }
+  /// Of a node of a cluster: where others reach it.
+  [[nodiscard]] std::string endpoint() const { return link_ ? link_->endpoint() : ""; }
 
   /// Serves until the driver is gone or SIGTERM comes, then ends every worker and removes the session's folder.
   void run();
@@ -83,9 +104,15 @@ class NodeServer {
     std::unique_ptr<Output> out;
     std::unique_ptr<Output> err;
     LogFile log;
+    ProcessId driver;      ///< Of its job.
+    std::string build_id;  ///< That it must have.
   };
 
   NodeServer(NodeOptions options, std::unique_ptr<wire::HeadLink> head, std::unique_ptr<EventLoop> loop);
+  Status join_cluster(ClusterParts parts);
+  Status start_transfer(ClusterParts& parts);
+  void note_from_head(wire::FromHead message);
+  void on_from_head(wire::FromHead message);
   Status set_up();
   Status start_store();
   Status watch_signals();
@@ -93,6 +120,7 @@ class NodeServer {
   Status listen_for_visitors();
   void on_visitor();
   [[nodiscard]] static int64_t now_us();
+  [[nodiscard]] static uint64_t random_id();
   [[nodiscard]] const std::string& log_dir() const {
     return options_.log_dir.empty() ? options_.session_dir : options_.log_dir;
   }
@@ -124,12 +152,18 @@ class NodeServer {
   void step(Event event);
   void carry_out(Effects effects);
   void hear_head();
+  void tick_head();
   void carry_out(Send& effect);
   void carry_out(Connect& effect);
   void carry_out(Spawn& effect);
   void carry_out(KillWorker& effect);
   void carry_out(Disconnect& effect);
   void carry_out(TellHead& effect);
+  template <typename ForOthers>
+  requires requires(ClusterSide& side, ForOthers& effect) { side.carry_out(effect); }
+  void carry_out(ForOthers& effect) {
+    if (cluster_) cluster_->carry_out(effect);
+  }
   void carry_out(RemovePath& effect);
   void carry_out(EndNode& effect);
   void add_store_state(wire::NodeState& state) const;
@@ -151,6 +185,11 @@ class NodeServer {
   std::unique_ptr<wire::HeadLink> head_;
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<RayletCore> core_;
+  std::unique_ptr<wire::NodeLink> link_;
+  std::unique_ptr<object_store::Transfer> transfer_;
+  std::unique_ptr<ClusterSide> cluster_;  // none in a session of one node
+  uint64_t view_version_ = 0;
+  uint64_t placed_up_to_ = 0;
   std::unique_ptr<object_store::StoreServer> store_;
   OomWatch oom_;
   MemoryWatch memory_;
@@ -159,8 +198,8 @@ class NodeServer {
   std::unordered_map<ClientKey, Client> clients_;
   std::unordered_map<ProcessId, ClientKey> by_process_;
   ClientKey next_client_ = 1;
+  uint64_t last_process_ = 0;
   ProcessId driver_;
-  std::string driver_build_id_;
   Fd driver_pidfd_;
 
   std::unordered_map<WorkerToken, RunningWorker> workers_;

@@ -8,7 +8,11 @@ namespace manta::raylet {
 
 using wire::kWhole;
 
-RayletCore::RayletCore(CoreSettings settings) : settings_(std::move(settings)), resources_(settings_.capacity) {}
+RayletCore::RayletCore(CoreSettings settings)
+    : settings_(std::move(settings)),
+      resources_(settings_.capacity),
+      leases_(wire::first_id_of(settings_.number) + 1),
+      next_channel_(wire::first_id_of(settings_.number) + 1) {}
 
 Effects RayletCore::step(Event event, int64_t now_us) {
   now_us_ = now_us;
@@ -17,7 +21,7 @@ Effects RayletCore::step(Event event, int64_t now_us) {
 }
 
 void RayletCore::send(ProcessId to, Outgoing message) {
-  if (clients_.contains(to)) emit(Send{to, std::move(message)});
+  if (clients_.contains(to) || is_remote(to.value)) emit(Send{to, std::move(message)});
 }
 
 int RayletCore::cpu_count() const { return static_cast<int>(std::max<int64_t>(1, resources_.capacity().cpus / kWhole)); }
@@ -42,13 +46,14 @@ void RayletCore::admit(ProcessId process, wire::Hello& hello) {
   client.role = role;
   client.pid = hello.pid;
   emit(Send{process, wire::Welcome{.node = settings_.node.value,
-                                   .job = 1,
-                                   .capacity = resources_.capacity(),
+                                   .job = client.job.value,
+                                   .capacity = cluster_capacity(),
                                    .session_dir = settings_.session_dir,
-                                   .raylet_name = settings_.raylet_name}});
+                                   .raylet_name = settings_.raylet_name,
+                                   .process = process.value}});
   if (role == wire::Role::kObserver) return;
   emit(TellHead{wire::HeadClientJoined{
-      .process = process.value, .role = hello.role, .pid = hello.pid, .job = 1, .job_name = hello.job_name}});
+      .process = process.value, .role = hello.role, .pid = hello.pid, .job = client.job.value, .job_name = hello.job_name}});
 }
 
 void RayletCore::join_driver(ProcessId process, wire::Hello& hello) {
@@ -57,8 +62,13 @@ void RayletCore::join_driver(ProcessId process, wire::Hello& hello) {
     return;
   }
   driver_ = process;
+  clients_[process].job = JobId{process.value};
+  jobs_[JobId{process.value}].plan = JobPlan{.program = std::move(hello.program),
+                                             .arguments = std::move(hello.arguments),
+                                             .working_directory = std::move(hello.working_directory),
+                                             .env = std::move(hello.env),
+                                             .build_id = hello.build_id};
   admit(process, hello);
-  clients_[process].hello = std::move(hello);
   prestart();
 }
 
@@ -69,6 +79,7 @@ void RayletCore::join_worker(ProcessId process, wire::Hello& hello) {
     return;
   }
   hello.pid = worker->pid;
+  clients_[process].job = worker->env.job;
   admit(process, hello);
   workers_.set_process(*worker, process);
   workers_.note_start(worker->env);
@@ -110,14 +121,23 @@ void RayletCore::forget_client(ProcessId process, const Status& cause) {
   const Client gone = std::move(it->second);
   clients_.erase(it);
   if (gone.role == wire::Role::kObserver) return;
-  emit(TellHead{wire::HeadClientGone{.process = process.value, .cause = died.cause}});
+  if (!gone.is_remote) emit(TellHead{wire::HeadClientGone{.process = process.value, .cause = died.cause}});
   drop_leases_of(process);
   forget_channels(process, gone);
+  if (!gone.is_remote && settings_.number != 0) {
+    forget_remote_peers(process);
+    TellGone tell{wire::ProcessGone{.process = process.value, .pid = died.pid, .cause = died.cause}, {}};
+    for (const std::set<ProcessId>* others : {&gone.peers, &gone.watchers})
+      for (const ProcessId other : *others)
+        if (is_remote(other.value)) tell.nodes.insert(wire::node_of(other.value));
+    emit(std::move(tell));
+  }
   // Not everyone: with a thousand workers, a thousand ends would be a million messages.
   std::set<ProcessId> concerned = gone.peers;
   concerned.insert(gone.watchers.begin(), gone.watchers.end());
   concerned.insert(driver_);
-  for (const ProcessId other : concerned) send(other, died);
+  for (const ProcessId other : concerned)
+    if (!is_remote(other.value)) send(other, died);  // its own raylet hears of it and tells
   for (const ProcessId other : gone.is_watching)
     if (const auto watched = clients_.find(other); watched != clients_.end()) watched->second.watchers.erase(process);
   schedule();
@@ -135,9 +155,10 @@ void RayletCore::on_message(ProcessId from, wire::Goodbye& message) {
 }
 
 void RayletCore::on(FromClient& event) {
+  if (is_ending_) return;
   const auto it = clients_.find(event.from);
-  if (it == clients_.end() || is_ending_) return;
-  const bool may_only_look = it->second.role == wire::Role::kObserver;
+  if (it == clients_.end() && !is_remote(event.from.value)) return;
+  const bool may_only_look = it != clients_.end() && it->second.role == wire::Role::kObserver;
   if (may_only_look && !std::holds_alternative<wire::GetNodeState>(event.message))
     return break_with(event.from, "an observer may only ask for the node's state");
   std::visit([&](auto& message) { on_message(event.from, message); }, event.message);
@@ -150,14 +171,20 @@ void RayletCore::on_message(ProcessId from, wire::Relay& message) {
 
 void RayletCore::on_message(ProcessId from, wire::WatchProcess& message) {
   const ProcessId process{message.process};
-  if (process == driver_ || process == from) return;  // the node ends with it
+  if (process == from) return;
+  if (is_remote(process.value)) {
+    remote_peers_[process].interested.insert(from);
+    clients_.at(from).remote_peers.insert(process);
+    return emit(HandOn{wire::node_of(process.value), from, message});
+  }
+  if (process == driver_ && !is_remote(from.value)) return;  // the node ends with it
   const auto watched = clients_.find(process);
   if (watched == clients_.end()) {
     const Status status(Code::kDied, "it ended before");
     return send(from, wire::ProcessDied{.process = process.value, .pid = 0, .cause = wire::to_wire(status)});
   }
   watched->second.watchers.insert(from);
-  clients_.at(from).is_watching.insert(process);
+  (is_remote(from.value) ? meet(from) : clients_.at(from)).is_watching.insert(process);
 }
 
 void RayletCore::on_message(ProcessId from, wire::CleanupPath& message) {
@@ -186,7 +213,7 @@ RayletCore::Connected RayletCore::connect(ProcessId caller, const Worker& worker
   ChannelId& channel = channels_[{caller, worker.process}];
   if (channel) return {channel, false};
   channel = ChannelId{next_channel_++};
-  clients_.at(caller).peers.insert(worker.process);
+  (is_remote(caller.value) ? meet(caller) : clients_.at(caller)).peers.insert(worker.process);
   clients_.at(worker.process).peers.insert(caller);
   emit(Connect{channel, caller, worker.process, devices});
   return {channel, true};
@@ -207,8 +234,9 @@ void RayletCore::forget_channels(ProcessId process, const Client& gone) {
 
 wire::NodeState RayletCore::state() const {
   wire::NodeState now;
-  now.capacity = resources_.capacity();
-  now.available = resources_.available();
+  now.capacity = cluster_capacity();
+  now.available = view_.available();
+  add(now.available, resources_.available());
   now.workers = static_cast<uint32_t>(workers_.size());
   now.idle_workers = static_cast<uint32_t>(workers_.count(WorkerState::kIdle));
   now.waiting_leases = static_cast<uint32_t>(queue_.size());

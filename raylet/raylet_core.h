@@ -12,11 +12,13 @@
 //   5. Every queue is bounded.
 #pragma once
 
+#include "raylet/cluster_view.h"
 #include "raylet/core_types.h"
 #include "raylet/lease_table.h"
 #include "raylet/resources.h"
 #include "raylet/worker_pool.h"
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -26,6 +28,7 @@ namespace manta::raylet {
 
 struct CoreSettings {
   NodeId node;
+  wire::NodeNumber number = 0;  ///< 0: a session of one node.
   NodeCapacity capacity;
   std::string session_dir;
   std::string raylet_name;
@@ -54,6 +57,9 @@ class RayletCore {
   [[nodiscard]] bool wants_memory_samples() const { return workers_.count(WorkerState::kBusy) > 0; }
 
   [[nodiscard]] wire::NodeState state() const;
+  /// What is left, for the head and through it for other nodes.
+  [[nodiscard]] wire::NodeResources available() const { return resources_.left(); }
+  [[nodiscard]] size_t waiting() const { return queue_.size(); }
   [[nodiscard]] bool is_at_rest() const;  ///< No lease, nobody waits, every resource is free.
   void check_invariants() const;          ///< Dies on a violation.
 
@@ -61,11 +67,13 @@ class RayletCore {
   struct Client {
     wire::Role role{};
     int32_t pid = 0;
-    wire::Hello hello;  // kept for the driver: how to start workers
+    JobId job;
+    bool is_remote = false;  // of another node; known here because it deals with a process of this one
     std::set<std::string> cleanup_paths;
     std::set<ProcessId> peers;     // a channel joins them, in one direction or both
     std::set<ProcessId> watchers;  // who asked to hear of its end
     std::set<ProcessId> is_watching;
+    std::set<ProcessId> remote_peers;  // of other nodes
   };
 
   // Events.
@@ -77,6 +85,13 @@ class RayletCore {
   void on(SpawnFailed& event);
   void on(HeadSays& event);
   void on(MemorySampled& event);
+  void on(JobFetched& event);
+  void on(LeaseAsked& event);
+  void on(LeaseSpilledBack& event);
+  void on(PeerMet& event);
+  void on(RemoteProcessGone& event);
+  void on(MembersChanged& event);
+  void on(ViewChanged& event);
   void on(Tick& event);
 
   // Messages of clients.
@@ -111,6 +126,44 @@ class RayletCore {
   void driver_gone(bool by_goodbye, int32_t exit_code);
   void forget_client(ProcessId process, const Status& cause);
   void break_with(ProcessId process, const std::string& why);
+
+  // Jobs: whose program a worker runs.
+  struct JobEntry {
+    bool is_asked_for = false;
+    std::optional<JobPlan> plan;
+  };
+  bool has_plan(JobId job);
+  void end_job(JobId job);
+  void drop_job_if_unused(JobId job);
+  void refuse_leases(const std::function<bool(const Lease&)>& which, const Status& status);
+
+  // Other nodes.
+  struct Asked {
+    Claim claim;
+    wire::NodeNumber node = 0;
+    bool waits_there = false;
+  };
+  struct RemoteLeaseHeld {
+    ProcessId owner;
+    wire::Resources demand;
+  };
+  struct RemotePeer {
+    int32_t pid = 0;
+    std::set<ProcessId> interested;
+  };
+  using RequestKey = std::pair<ProcessId, uint64_t>;
+  [[nodiscard]] bool is_remote(uint64_t id) const {
+    const wire::NodeNumber node = wire::node_of(id);
+    return node != 0 && node != settings_.number;
+  }
+  Client& meet(ProcessId remote);
+  void spill_out();
+  void ask(wire::NodeNumber node, Claim claim, bool may_wait);
+  [[nodiscard]] bool waits_elsewhere(const Claim& like) const;
+  void take_back_asked(const std::function<bool(const Asked&)>& which);
+  void lose_node(wire::NodeNumber number, const Status& cause);
+  void forget_remote_peers(ProcessId client);
+  [[nodiscard]] wire::Resources cluster_capacity() const;
 
   // Leases.
   void schedule();
@@ -161,6 +214,11 @@ class RayletCore {
   CoreSettings settings_;
   ResourcePool resources_;
   std::map<ProcessId, Client> clients_;
+  std::map<JobId, JobEntry> jobs_;
+  ClusterView view_;
+  std::map<RequestKey, Asked> asked_;                  // of other nodes, and not answered
+  std::map<uint64_t, RemoteLeaseHeld> remote_leases_;  // by lease: on other nodes, of clients here
+  std::map<ProcessId, RemotePeer> remote_peers_;
   ProcessId driver_;
   WorkerPool workers_;
   LeaseTable leases_;
@@ -169,7 +227,7 @@ class RayletCore {
   std::multimap<int64_t, wire::PlaceActor> later_;                 // by when: restarts that are to wait
   int64_t wait_check_us_ = 0;                                      // when to look at what waits; 0 when nothing does
   int64_t last_wait_report_us_ = -kWaitReportUs;
-  uint64_t next_channel_ = 1;
+  uint64_t next_channel_;
   uint64_t next_sequence_ = 1;
   bool is_prestarted_ = false;
   bool is_ending_ = false;

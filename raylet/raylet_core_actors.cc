@@ -5,6 +5,7 @@ namespace manta::raylet {
 
 void RayletCore::on_message(ProcessId from, wire::CreateActor& message) {
   if (message.actor.owner != from.value) return break_with(from, "an actor is created by its owner");
+  message.job = clients_.at(from).job.value;
   emit(TellHead{wire::HeadRequest{from.value, std::move(message)}});
 }
 void RayletCore::on_message(ProcessId from, wire::WatchActor& message) {
@@ -62,7 +63,12 @@ void RayletCore::report_end(const Lease& lease, const Worker& worker, const Work
 
 void RayletCore::on(HeadSays& event) {
   if (is_ending_) return;
-  std::visit([this](auto& message) { on_head(message); }, event.message);
+  // What is about members and the view is for the I/O around the core.
+  std::visit(
+      [this](auto& message) {
+        if constexpr (requires { on_head(message); }) on_head(message);
+      },
+      event.message);
 }
 
 void RayletCore::place_due_actors() {
@@ -78,6 +84,7 @@ void RayletCore::on_head(wire::PlaceActor& message) {
     return;
   }
   Claim claim{.owner = ProcessId{message.owner},
+              .job = settings_.number == 0 ? JobId{driver_.value} : JobId{message.job},
               .scheduling_class = std::move(message.scheduling_class),
               .actor = std::move(message.start),
               .may_restart = message.may_restart,
@@ -90,7 +97,7 @@ void RayletCore::on_head(wire::PlaceActor& message) {
                                .incarnation = claim.actor->incarnation,
                                .event = static_cast<uint8_t>(wire::ActorEvent::kWaiting),
                                .cause = {}};
-  Claim named{.owner = claim.owner, .scheduling_class = {}, .actor = wire::StartActor{}};
+  Claim named{.owner = claim.owner, .job = {}, .scheduling_class = {}, .actor = wire::StartActor{}};
   named.actor->actor = waiting.actor;
   named.actor->incarnation = waiting.incarnation;
   if (Status status = queue_.push(std::move(claim)); !status.ok()) return refuse(named, status);
@@ -119,7 +126,7 @@ void RayletCore::on_head(wire::EndActor& message) {
 void RayletCore::on_head(wire::ActorNotice& message) {
   wire::ActorUpdate& update = message.update;
   const ProcessId to{message.to};
-  if (!clients_.contains(to)) return;
+  if (!clients_.contains(to) && !is_remote(to.value)) return;
   if (static_cast<wire::ActorPhase>(update.phase) == wire::ActorPhase::kAlive) {
     // If it ended meanwhile, the head hears of it and the watcher of what comes next.
     const Lease* lease = leases_.find_actor(update.actor, update.incarnation);

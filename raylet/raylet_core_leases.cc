@@ -8,15 +8,18 @@
 namespace manta::raylet {
 
 void RayletCore::on_message(ProcessId from, wire::RequestLease& message) {
+  if (is_remote(from.value)) return;  // through its own raylet
   Claim claim{.owner = from,
               .request = message.request,
+              .job = clients_.at(from).job,
               .scheduling_class = std::move(message.scheduling_class),
               .actor = {},
               .sequence = next_sequence_++,
               .since_us = now_us_};
   if (Status status = ResourcePool::validate(claim.demand()); !status.ok()) return refuse(claim, status);
-  if (!resources_.is_feasible(claim.demand())) return refuse(claim, Status(Code::kInvalid, infeasible(claim.demand())));
-  Claim refused{.owner = from, .request = message.request, .scheduling_class = {}, .actor = {}};
+  if (settings_.number == 0 && !resources_.is_feasible(claim.demand()))
+    return refuse(claim, Status(Code::kInvalid, infeasible(claim.demand())));
+  Claim refused{.owner = from, .request = message.request, .job = {}, .scheduling_class = {}, .actor = {}};
   if (Status status = queue_.push(std::move(claim)); !status.ok()) return refuse(refused, status);
   schedule();
 }
@@ -30,6 +33,8 @@ std::string RayletCore::infeasible(const wire::Resources& demand) const {
 }
 
 void RayletCore::refuse(const Claim& claim, const Status& status) {
+  if (!claim.actor && is_remote(claim.owner.value))
+    return emit(SpillLease{wire::node_of(claim.owner.value), {claim.owner.value, claim.request, wire::to_wire(status)}});
   if (!claim.actor) return send(claim.owner, wire::LeaseRefused{claim.request, wire::to_wire(status)});
   emit(TellHead{wire::HeadActorEvent{.actor = claim.actor->actor,
                                      .incarnation = claim.actor->incarnation,
@@ -38,6 +43,11 @@ void RayletCore::refuse(const Claim& claim, const Status& status) {
 }
 
 void RayletCore::on_message(ProcessId from, wire::CancelLeaseRequest& message) {
+  if (const auto asked = asked_.find({from, message.request}); asked != asked_.end()) {
+    emit(HandOn{asked->second.node, from, message});
+    asked_.erase(asked);
+    return;
+  }
   if (queue_.cancel(from, message.request)) return schedule();
   if (Lease* lease = leases_.find_waiting(from, message.request)) end_lease(*lease);
 }
@@ -51,10 +61,19 @@ Lease* RayletCore::active_lease_of(ProcessId owner, uint64_t lease_id) {
 
 // A lease that is unknown here ended with its worker while the message was under way: no error.
 void RayletCore::on_message(ProcessId from, wire::ReturnLease& message) {
+  if (const auto held = remote_leases_.find(message.lease); held != remote_leases_.end()) {
+    view_.give_back(wire::node_of(message.lease), held->second.demand);
+    remote_leases_.erase(held);
+  }
+  if (is_remote(message.lease)) {
+    emit(HandOn{wire::node_of(message.lease), from, message});
+    return schedule();
+  }
   if (Lease* lease = active_lease_of(from, message.lease)) end_lease(*lease);
 }
 
 void RayletCore::on_message(ProcessId from, wire::KillLease& message) {
+  if (is_remote(message.lease)) return emit(HandOn{wire::node_of(message.lease), from, std::move(message)});
   Lease* lease = active_lease_of(from, message.lease);
   if (lease == nullptr) return;
   if (Worker* worker = workers_.find(lease->worker))
@@ -80,6 +99,7 @@ void RayletCore::schedule() {
   if (is_ending_) return;
   while (grant_one()) {
   }
+  spill_out();
   assign_workers();
   send_reclaims();
   if (queue_.size() == 0) {
@@ -96,10 +116,14 @@ void RayletCore::report_waiting() {
   if (now_us_ - last_wait_report_us_ < kWaitReportUs) return;
   for (const Claim* front : queue_.fronts([this](ProcessId owner) { return leases_.held_by(owner); })) {
     if (front->actor || now_us_ - front->since_us < kStarvingUs || fits_without_leases(front->demand())) continue;
+    if (view_.could_hold(front->demand())) continue;  // it waits for others there
     last_wait_report_us_ = now_us_;
-    const std::string text = "tasks wait behind actors: each " + resources_.explain(front->demand()) + "; " +
-                             held_by_actors() + ", until they end";
-    return send(driver_, wire::LogLines{.pid = settings_.pid, .is_error_stream = true, .label = "mantad", .lines = {text}});
+    const std::string text = resources_.is_feasible(front->demand())
+                                 ? "tasks wait behind actors: each " + resources_.explain(front->demand()) + "; " +
+                                       held_by_actors() + ", until they end"
+                                 : "tasks wait for a node that could hold them: " + view_.explain(front->demand());
+    return send(ProcessId{front->job.value},
+                wire::LogLines{.pid = settings_.pid, .is_error_stream = true, .label = "mantad", .lines = {text}});
   }
 }
 
@@ -147,7 +171,8 @@ void RayletCore::assign_workers() {
   if (workers_.count(WorkerState::kIdle) == 0 && workers_.count(WorkerState::kStarting) >= max_starting()) return;
   std::map<Environment, int> needed;
   for (Lease* lease : leases_.unplaced(kMaxPlacedAtOnce)) {
-    const Environment& env = lease->claim.scheduling_class.env;
+    const Environment env = lease->claim.environment();
+    if (!has_plan(env.job)) continue;
     if (lease->needs_dedicated_worker()) {
       if (workers_.count(WorkerState::kStarting) < max_starting()) spawn(env, lease);
       continue;

@@ -20,30 +20,34 @@ std::string comma_separated(const std::vector<std::string>& parts) {
 }  // namespace
 
 void RayletCore::prestart() {
-  for (int i = 0; i < std::min(cpu_count(), kMaxPrestart); ++i) spawn({}, nullptr);
+  const int whole_cpus = static_cast<int>(resources_.capacity().cpus / wire::kWhole);
+  const int first = settings_.number == 0 ? cpu_count() : whole_cpus;
+  for (int i = 0; i < std::min(first, kMaxPrestart); ++i) spawn({.job = clients_.at(driver_).job, .variables = {}}, nullptr);
   is_prestarted_ = true;
 }
 
 Worker* RayletCore::spawn(const Environment& env, Lease* dedicated_to) {
-  const Client& driver = clients_[driver_];
+  const JobPlan& plan = *jobs_.at(env.job).plan;
   Worker& worker = workers_.add(env, dedicated_to != nullptr ? dedicated_to->id : LeaseId{}, now_us_);
   if (dedicated_to != nullptr) {
     dedicated_to->worker = worker.token;
     worker.lease = dedicated_to->id;
   }
   emit(Spawn{.token = worker.token,
-             .program = driver.hello.program,
-             .arguments = driver.hello.arguments,
-             .working_directory = driver.hello.working_directory,
+             .job = env.job,
+             .build_id = plan.build_id,
+             .program = plan.program,
+             .arguments = plan.arguments,
+             .working_directory = plan.working_directory,
              .env = worker_environment(worker, dedicated_to),
-             .is_first = !is_prestarted_,
-             .may_fork = env.empty() && dedicated_to == nullptr});
+             .is_first = !is_prestarted_ && env.job.value == driver_.value,
+             .may_fork = env.variables.empty() && dedicated_to == nullptr && env.job.value == driver_.value});
   return &worker;
 }
 
 std::map<std::string, std::string> RayletCore::worker_environment(const Worker& worker, const Lease* dedicated_to) const {
-  std::map<std::string, std::string> env = clients_.at(driver_).hello.env;
-  for (const auto& [name, value] : worker.env) env[name] = value;
+  std::map<std::string, std::string> env = jobs_.at(worker.env.job).plan->env;
+  for (const auto& [name, value] : worker.env.variables) env[name] = value;
   env["MANTA_WORKER_FD"] = std::to_string(kWorkerFd);
   env["MANTA_SPAWN_TOKEN"] = std::to_string(worker.token.value);
   if (dedicated_to == nullptr) return env;
@@ -83,10 +87,14 @@ void RayletCore::start_failed(const Environment& env, LeaseId dedicated_to, cons
   if (!workers_.note_start_failure(env)) return;
   const Status status(Code::kUnavailable, "workers fail to start, " + std::to_string(WorkerPool::kMaxStartFailures) +
                                               " times in a row; the last one " + reason);
+  refuse_leases([&](const Lease& lease) { return lease.claim.environment() == env; }, status);
+}
+
+/// Those without a worker.
+void RayletCore::refuse_leases(const std::function<bool(const Lease&)>& which, const Status& status) {
   std::vector<LeaseId> hopeless;
   for (const auto& [id, lease] : leases_.all())
-    if (!lease.is_active && !lease.is_ended && lease.claim.scheduling_class.env == env &&
-        (!lease.worker || workers_.find(lease.worker) == nullptr))
+    if (!lease.is_active && !lease.is_ended && which(lease) && (!lease.worker || workers_.find(lease.worker) == nullptr))
       hopeless.push_back(id);
   for (LeaseId id : hopeless) {
     Lease& lease = *leases_.find(id);

@@ -131,6 +131,13 @@ Resources ResourcePool::available() const {
   return now;
 }
 
+wire::NodeResources ResourcePool::left() const {
+  wire::NodeResources now{.cpus = free_.cpus, .memory_bytes = free_.memory_bytes, .custom = free_.custom, .devices = {}};
+  for (int i = 0; i < devices_.count(); ++i)
+    now.devices.push_back({devices_.free_share_of(i), devices_.free_memory_bytes_of(i)});
+  return now;
+}
+
 bool ResourcePool::is_whole() const { return available() == capacity_; }
 
 Resources shortage(const Resources& demand, const Resources& free) {

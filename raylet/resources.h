@@ -9,7 +9,7 @@
 #pragma once
 
 #include "raylet/device_pool.h"
-#include "wire/messages.h"
+#include "wire/cluster.h"
 
 #include <manta/status.h>
 
@@ -60,6 +60,7 @@ class ResourcePool {
 
   [[nodiscard]] const wire::Resources& capacity() const { return capacity_; }
   [[nodiscard]] wire::Resources available() const;  ///< CPUs may be negative: oversubscribed.
+  [[nodiscard]] wire::NodeResources left() const;   ///< The same by device.
   [[nodiscard]] const DevicePool& devices() const { return devices_; }
 
   /// Whether everything is free (and so nothing leaked).

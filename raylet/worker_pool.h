@@ -22,7 +22,12 @@
 
 namespace manta::raylet {
 
-using Environment = std::map<std::string, std::string>;
+/// What a worker is started for: workers of one environment stand in for each other.
+struct Environment {
+  JobId job;
+  std::map<std::string, std::string> variables;  ///< Of the scheduling class, without what the raylet adds.
+  auto operator<=>(const Environment&) const = default;
+};
 
 enum class WorkerState : uint8_t { kStarting, kIdle, kBusy, kEnding };
 
@@ -31,7 +36,7 @@ struct Worker {
   ProcessId process;  ///< None until its Hello.
   int32_t pid = 0;
   WorkerState state = WorkerState::kStarting;
-  Environment env;       ///< Of its scheduling class, without what the raylet adds.
+  Environment env;
   LeaseId dedicated_to;  ///< Only this lease may use it.
   LeaseId lease;         ///< While busy.
   bool is_blocked = false;

@@ -23,8 +23,9 @@ struct Bell::Page {
     alignas(64) Atomic<uint32_t> rung;
   };
   LineState lines[2];
+  alignas(64) uint32_t layout;  // Lines, written before anybody else has the page
 
-  LineState& line(Line which) { return lines[static_cast<size_t>(which)]; }
+  LineState& line(Line which, Lines of) { return lines[of == Lines::kOne ? 0 : static_cast<size_t>(which)]; }
   static void leave(LineState& state) {
     uint32_t seen = state.sleepers.load(std::memory_order_relaxed);
     uint32_t next = 0;
@@ -36,10 +37,12 @@ struct Bell::Page {
   }
 };
 
-Result<Bell> Bell::create() {
+Result<Bell> Bell::create(Lines lines) {
   MANTA_ASSIGN_OR_RETURN(Fd fd, create_shared_memory("manta-bell", kPageBytes));
   MANTA_ASSIGN_OR_RETURN(Bell bell, open(fd));
   bell.fd_ = std::move(fd);
+  bell.lines_ = lines;
+  bell.page_->layout = static_cast<uint32_t>(lines);
   return bell;
 }
 
@@ -49,21 +52,26 @@ Result<Bell> Bell::open(const Fd& fd) {
   Bell bell;  // without a descriptor: a process may have thousands of peers
   MANTA_ASSIGN_OR_RETURN(bell.mapping_, Mapping::map(fd, kPageBytes, Mapping::Access::kReadWrite));
   bell.page_ = reinterpret_cast<Page*>(bell.mapping_.data());
+  bell.lines_ = bell.page_->layout == static_cast<uint32_t>(Lines::kOne) ? Lines::kOne : Lines::kTwo;
   return bell;
 }
 
 Bell::Bell(Bell&& other) noexcept
-    : fd_(std::move(other.fd_)), mapping_(std::move(other.mapping_)), page_(std::exchange(other.page_, nullptr)) {}
+    : fd_(std::move(other.fd_)),
+      mapping_(std::move(other.mapping_)),
+      page_(std::exchange(other.page_, nullptr)),
+      lines_(other.lines_) {}
 Bell& Bell::operator=(Bell&& other) noexcept {
   fd_ = std::move(other.fd_);
   mapping_ = std::move(other.mapping_);
   page_ = std::exchange(other.page_, nullptr);
+  lines_ = other.lines_;
   return *this;
 }
 Bell::~Bell() = default;
 
 void Bell::ring(Line line) {
-  Page::LineState& state = page_->line(line);
+  Page::LineState& state = page_->line(line, lines_);
   full_fence(state.sleepers);
   if ((state.sleepers.load(std::memory_order_relaxed) & kArmed) == 0) return;
   if ((state.sleepers.fetch_and(~kArmed) & kArmed) == 0) return;  // another ringer does it
@@ -72,7 +80,7 @@ void Bell::ring(Line line) {
 }
 
 uint32_t Bell::prepare_sleep(Line line) {
-  Page::LineState& state = page_->line(line);
+  Page::LineState& state = page_->line(line, lines_);
   uint32_t ticket = state.rung.load();
   uint32_t seen = state.sleepers.load(std::memory_order_relaxed);
   while (!state.sleepers.compare_exchange_weak(seen, ((seen & ~kArmed) + 1) | kArmed)) {
@@ -82,11 +90,11 @@ uint32_t Bell::prepare_sleep(Line line) {
 }
 
 void Bell::sleep(Line line, uint32_t ticket, int64_t timeout_us) {
-  Page::LineState& state = page_->line(line);
+  Page::LineState& state = page_->line(line, lines_);
   if (timeout_us > 0) futex_wait(state.rung, ticket, timeout_us);
   Page::leave(state);
 }
 
-void Bell::cancel_sleep(Line line) { Page::leave(page_->line(line)); }
+void Bell::cancel_sleep(Line line) { Page::leave(page_->line(line, lines_)); }
 
 }  // namespace manta::wire

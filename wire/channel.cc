@@ -14,6 +14,7 @@ namespace {
 struct ChannelHeader {
   RingHeader requests;
   RingHeader replies;
+  alignas(64) std::atomic<int> stream_slots_used;
   struct alignas(64) Counter {
     std::atomic<uint64_t> value;
   };
@@ -103,7 +104,16 @@ Channel::~Channel() = default;
 
 std::atomic<uint64_t>& Channel::stream_consumed(int slot) {
   MANTA_CHECK(slot >= 0 && slot < kStreamSlots, slot);
-  return reinterpret_cast<ChannelHeader*>(mapping_.data())->streams[slot].value;
+  auto* header = reinterpret_cast<ChannelHeader*>(mapping_.data());
+  int used = header->stream_slots_used.load(std::memory_order_relaxed);
+  while (slot >= used && !header->stream_slots_used.compare_exchange_weak(used, slot + 1)) {
+  }
+  return header->streams[slot].value;
+}
+
+int Channel::stream_slots_used() const {
+  const auto* header = reinterpret_cast<const ChannelHeader*>(mapping_.data());
+  return std::clamp(header->stream_slots_used.load(std::memory_order_acquire), 0, kStreamSlots);
 }
 
 }  // namespace manta::wire

@@ -87,6 +87,15 @@ class Ring {
 
   /// A hint. Producer: the consumer has released everything. Consumer: there is nothing to claim.
   [[nodiscard]] bool is_empty() const;
+  /// Up to which position the consumer says that it has released. For any thread; not checked.
+  [[nodiscard]] uint64_t released_position() const { return header_->tail.load(std::memory_order_acquire); }
+  /// Where a message of `size_bytes` ends in a ring of kRingBytes when the one before it ends at `position`: who knows what
+  /// went in knows how full a ring is without seeing it.
+  [[nodiscard]] static uint64_t position_after(uint64_t position, size_t size_bytes) {
+    uint64_t bytes = slot_bytes(size_bytes);
+    uint64_t to_end = kRingBytes - (position & (kRingBytes - 1));
+    return position + (to_end < bytes ? to_end : 0) + bytes;
+  }
   /// The other side wrote nonsense; nothing goes through this ring any more.
   [[nodiscard]] bool is_broken() const { return broken_; }
 
@@ -175,9 +184,11 @@ inline bool Ring::is_empty() const {
 class Bell {
  public:
   enum class Line : uint8_t { kRequests = 0, kReplies = 1 };
+  /// kOne: whatever line is rung, it is one and the same, for an owner that sleeps on both.
+  enum class Lines : uint32_t { kTwo = 0, kOne = 1 };
 
   /// A bell page of this process's own, and its descriptor for the peers.
-  static Result<Bell> create();
+  static Result<Bell> create(Lines lines = Lines::kTwo);
   /// A peer's.
   static Result<Bell> open(const Fd& fd);
 
@@ -207,6 +218,7 @@ class Bell {
   Fd fd_;
   Mapping mapping_;
   Page* page_ = nullptr;
+  Lines lines_ = Lines::kTwo;
 };
 
 /// Both rings, mapped. The creator passes the descriptor to both ends.
@@ -227,6 +239,8 @@ class Channel {
   /// Counters of streaming returns, one a stream: the consumer's progress, which lets the producer go on (backpressure).
   static constexpr int kStreamSlots = 64;
   [[nodiscard]] std::atomic<uint64_t>& stream_consumed(int slot);  ///< 0 <= slot < kStreamSlots.
+  /// The slots from here on were never asked for, by either side: their counters are 0. At most kStreamSlots.
+  [[nodiscard]] int stream_slots_used() const;
 
  private:
   Channel() = default;

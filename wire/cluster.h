@@ -75,6 +75,7 @@ enum class NodeType : uint16_t {
   kGetProgram,
   kProgramChunk,
   kCredit = 60,
+  kDropCopies = 70,
 };
 
 // ---------------------------------------------------------------------------------------------------- membership
@@ -94,16 +95,18 @@ struct Joined {  ///< head -> node.
   static constexpr NodeType kType = NodeType::kJoined;
   uint64_t nonce = 0;
   NodeNumber number = 0;
-  std::string cluster;  ///< Random, made with the head's state.
-  std::vector<NodeInfo> members;
-  MSGPACK_DEFINE(nonce, number, cluster, members)
+  std::string cluster;            ///< Random, made with the head's state.
+  std::vector<NodeInfo> members;  ///< With itself.
+  uint64_t life = 0;              ///< How often the head has started, this time included.
+  MSGPACK_DEFINE(nonce, number, cluster, members, life)
 };
 
-struct JoinRefused {
+struct JoinRefused {  ///< head -> whoever sent the Join: it has no number, so this goes to the endpoint that it named.
   static constexpr NodeType kType = NodeType::kJoinRefused;
   uint64_t nonce = 0;
   WireStatus status;
-  MSGPACK_DEFINE(nonce, status)
+  std::string endpoint;
+  MSGPACK_DEFINE(nonce, status, endpoint)
 };
 
 /// node -> head twice a second, and at once when `available` changed much; head -> node as often (then without resources).
@@ -115,7 +118,10 @@ struct Heartbeat {
   NodeResources available;
   uint32_t waiting = 0;      ///< Requests in its queue.
   bool is_draining = false;  ///< Takes no new work.
-  MSGPACK_DEFINE(sequence, view_version, has_resources, available, waiting, is_draining)
+  /// The largest PlaceActor::number and PrepareBundles::number that had come when `available` was read: the head stops
+  /// counting these twice.
+  uint64_t placed_up_to = 0;
+  MSGPACK_DEFINE(sequence, view_version, has_resources, available, waiting, is_draining, placed_up_to)
 };
 
 struct NodeGone {
@@ -183,14 +189,15 @@ struct RemoteLease {
   uint64_t owner = 0;
   uint64_t job = 0;
   RequestLease request;
-  MSGPACK_DEFINE(owner, job, request)
+  bool may_wait = false;  ///< Nobody has room now: it may stand in this node's queue.
+  MSGPACK_DEFINE(owner, job, request, may_wait)
 };
 
 struct LeaseSpilled {
   static constexpr NodeType kType = NodeType::kLeaseSpilled;
   uint64_t owner = 0;
   uint64_t request = 0;
-  WireStatus why;
+  WireStatus why;  ///< kUnavailable: no room now; else it cannot be served there.
   MSGPACK_DEFINE(owner, request, why)
 };
 
@@ -239,6 +246,17 @@ struct ProgramChunk {
   uint64_t offset = 0;
   std::string bytes;
   MSGPACK_DEFINE(status, hash, offset, bytes)
+};
+
+// ---------------------------------------------------------------------------------------------------- objects
+
+/// The node where objects were sealed, to one that has copies: their owner freed them. `names` are slot << 32 | generation
+/// of the home node's table.
+struct DropCopies {
+  static constexpr NodeType kType = NodeType::kDropCopies;
+  NodeNumber home = 0;
+  std::vector<uint64_t> names;
+  MSGPACK_DEFINE(home, names)
 };
 
 }  // namespace manta::wire

@@ -1,14 +1,24 @@
-// What passes between a raylet and the head: plain structs in two queues. In a local node both are one process and the
-// queues are in memory; between machines the same structs travel in frames. Neither includes the other's code.
+// What passes between raylets and the head: plain structs in two queues. To the raylet in its own process the queues are in
+// memory; to the others the same structs travel in NodeType::kToHead and kFromHead frames. Neither includes the other's
+// code.
 //
-// The head owns what outlives a process: the actor table, names, jobs, lineage. The raylet owns what lives on its node:
-// processes, resources, channels. So a client's actor request goes raylet -> head as it is (with the sender's id), the head
-// decides, and the raylet does: places an actor on a worker, stops it, tells a watcher (adding the channel, which only a
-// raylet can make).
+// The head owns what outlives a process or a node: members, the actor table, names, jobs, placement groups, lineage. The
+// raylet owns what lives on its node: processes, resources, channels. So a client's actor request goes raylet -> head as it
+// is (with the sender's id), the head decides, and a raylet does: places an actor on a worker, stops it, tells a watcher
+// (adding the channel, which only a raylet can make).
+//
+// A node's life with the head: Join -> Joined; then Heartbeat -> Heartbeat, View; Members when others come and go; it ends
+// with HeadNodeLeaves, HeadNodeLost or silence. When the head was restarted it asks (HeadRestarted) and the node says what
+// it has (HeadNodeReturns).
 #pragma once
 
+#include "wire/cluster.h"
+#include "wire/group_messages.h"
 #include "wire/messages.h"
+#include "wire/variant_codec.h"
 
+#include <optional>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -32,12 +42,27 @@ struct HeadClientGone {
   MSGPACK_DEFINE(process, cause)
 };
 
-using ActorRequest = std::variant<CreateActor, WatchActor, KillActor, FindActor, SaveActorState, LogLineage>;
+using ClientRequest = std::variant<CreateActor, WatchActor, KillActor, FindActor, SaveActorState, LogLineage,
+                                   CreatePlacementGroup, RemovePlacementGroup, GetPlacementGroup, ListRequest>;
 
 /// A client's message, unchanged. SaveActorState comes only from the worker that is this incarnation (the raylet checked).
 struct HeadRequest {
   uint64_t from = 0;
-  ActorRequest request;
+  ClientRequest request;
+
+  template <typename Packer>
+  void msgpack_pack(Packer& packer) const {
+    packer.pack_array(2);
+    packer.pack(from);
+    pack_one_of(packer, request);
+  }
+  void msgpack_unpack(const msgpack::object& object) {
+    if (object.type != msgpack::type::ARRAY || object.via.array.size < 2) throw msgpack::type_error();
+    object.via.array.ptr[0].convert(from);
+    OneOf<ClientRequest> one;
+    object.via.array.ptr[1].convert(one);
+    request = std::move(one.value);
+  }
 };
 
 /// How the placement of one incarnation goes on.
@@ -60,7 +85,61 @@ struct HeadActorEvent {
   MSGPACK_DEFINE(actor, incarnation, event, worker, worker_pid, cause, lived_us)
 };
 
-using ToHead = std::variant<HeadClientJoined, HeadClientGone, HeadRequest, HeadActorEvent>;
+/// A node goes by itself: it is drained, or its driver ended. Said by the node.
+struct HeadNodeLeaves {
+  NodeNumber number = 0;
+  std::string reason;
+  MSGPACK_DEFINE(number, reason)
+};
+
+/// The connection to a node shows that its process is gone: its machine refuses it. Said by the head's own node only.
+struct HeadNodeLost {
+  NodeNumber number = 0;
+  std::string why;
+  MSGPACK_DEFINE(number, why)
+};
+
+struct LiveActor {
+  ActorKey actor;
+  uint32_t incarnation = 0;
+  uint64_t worker = 0;  ///< 0: it waits for room, or is being started.
+  int32_t worker_pid = 0;
+  MSGPACK_DEFINE(actor, incarnation, worker, worker_pid)
+};
+
+struct ActorWatch {
+  uint64_t watcher = 0;
+  ActorKey actor;
+  MSGPACK_DEFINE(watcher, actor)
+};
+
+struct HeldBundles {
+  uint64_t group = 0;
+  uint64_t attempt = 0;
+  MSGPACK_DEFINE(group, attempt)
+};
+
+/// The answer to HeadRestarted: all that the head's earlier life knew only in memory. What is not named here has ended.
+struct HeadNodeReturns {
+  NodeInfo info;  ///< With its number.
+  std::vector<HeadClientJoined> clients = {};
+  std::vector<LiveActor> actors = {};
+  std::vector<ActorWatch> watches = {};
+  std::vector<HeldBundles> bundles = {};
+  MSGPACK_DEFINE(info, clients, actors, watches, bundles)
+};
+
+/// The answer to PrepareBundles. kUnavailable: no room now; kInvalid: never.
+struct BundlesPrepared {
+  uint64_t group = 0;
+  uint64_t attempt = 0;
+  WireStatus status;
+  MSGPACK_DEFINE(group, attempt, status)
+};
+
+/// Append only: the place in the list is what travels.
+using ToHead = std::variant<HeadClientJoined, HeadClientGone, HeadRequest, HeadActorEvent, Join, Heartbeat, HeadNodeLeaves,
+                            HeadNodeLost, HeadNodeReturns, BundlesPrepared>;
 
 // ---------------------------------------------------------------------------------------------------- head -> raylet
 
@@ -71,7 +150,9 @@ struct PlaceActor {
   StartActor start;          ///< Without the devices, which the raylet fills in.
   int64_t delay_us = 0;      ///< Not before this has passed: it died too soon the last times.
   bool may_restart = false;  ///< Should its process die, there would be another.
-  MSGPACK_DEFINE(owner, scheduling_class, start, delay_us, may_restart)
+  uint64_t number = 0;       ///< Grows with each that is sent to this node; see Heartbeat::placed_up_to.
+  uint64_t job = 0;
+  MSGPACK_DEFINE(owner, scheduling_class, start, delay_us, may_restart, number, job)
 };
 
 /// This incarnation must end: with `drain`, after the calls that its rings hold.
@@ -83,7 +164,8 @@ struct EndActor {
   MSGPACK_DEFINE(actor, incarnation, drain, reason)
 };
 
-/// For one watcher. When the phase is alive, the raylet adds the channel.
+/// For one watcher. When the phase is alive this goes to the actor's node, whose raylet makes the channel and delivers the
+/// update; else to the watcher's.
 struct ActorNotice {
   uint64_t to = 0;
   ActorUpdate update;
@@ -96,21 +178,95 @@ struct ActorAnswer {
   MSGPACK_DEFINE(to, found)
 };
 
-using FromHead = std::variant<PlaceActor, EndActor, ActorNotice, ActorAnswer>;
+/// The head was restarted and knows the node only from its tables: say what you have (HeadNodeReturns). Sent again with each
+/// heartbeat until that has come.
+struct HeadRestarted {
+  uint64_t life = 0;
+  MSGPACK_DEFINE(life)
+};
 
-/// A raylet's way to its head. Used by one thread.
+struct Bundle {
+  int32_t index = 0;  ///< In the group.
+  Resources resources;
+  MSGPACK_DEFINE(index, resources)
+};
+
+/// Set these bundles of the group aside, all or none, and answer BundlesPrepared. Attempts of a group only grow: an older
+/// one than the raylet has seen has no effect, the same again is answered again, a newer one releases what the older held.
+struct PrepareBundles {
+  uint64_t group = 0;
+  uint64_t attempt = 0;
+  std::vector<Bundle> bundles;
+  uint64_t number = 0;     ///< As PlaceActor::number.
+  bool is_commit = false;  ///< The whole group is here: no CommitBundles follows.
+  MSGPACK_DEFINE(group, attempt, bundles, number, is_commit)
+};
+
+struct CommitBundles {  ///< Every node has prepared: work may run in them.
+  uint64_t group = 0;
+  uint64_t attempt = 0;
+  MSGPACK_DEFINE(group, attempt)
+};
+
+/// Give back what attempts up to this one hold, and end what runs in it.
+struct ReleaseBundles {
+  uint64_t group = 0;
+  uint64_t attempt = 0;
+  std::string reason;
+  MSGPACK_DEFINE(group, attempt, reason)
+};
+
+struct GroupNotice {
+  uint64_t to = 0;
+  PlacementGroupUpdate update;
+  MSGPACK_DEFINE(to, update)
+};
+
+struct ListAnswer {
+  uint64_t to = 0;
+  Listed listed;
+  MSGPACK_DEFINE(to, listed)
+};
+
+/// Append only. Members that name a node come to the head's own raylet before anything that goes to that node.
+using FromHead = std::variant<PlaceActor, EndActor, ActorNotice, ActorAnswer, Joined, JoinRefused, Heartbeat, Members, View,
+                              HeadRestarted, PrepareBundles, CommitBundles, ReleaseBundles, GroupNotice, ListAnswer>;
+
+struct ToNode {
+  NodeNumber to = 0;  ///< 0: to the endpoint that the message names (JoinRefused).
+  FromHead message;
+};
+
+// ---------------------------------------------------------------------------------------------------- as bytes
+
+/// The body of a frame of NodeType::kToHead or kFromHead.
+[[nodiscard]] std::string encode_to_head(const ToHead& message);
+[[nodiscard]] std::string encode_from_head(const FromHead& message);
+/// From bytes of any origin: kInvalid when they are no such message within the caps of wire/frame.h.
+[[nodiscard]] Result<ToHead> decode_to_head(std::string_view bytes);
+[[nodiscard]] Result<FromHead> decode_from_head(std::string_view bytes);
+
+// ---------------------------------------------------------------------------------------------------- the way to the head
+
+/// The way to a head in this process. Used by one thread.
 class HeadLink {
  public:
   virtual ~HeadLink() = default;
 
-  /// Never blocks. The queue behind it is bounded: a head that is away for long makes this fail with kFull.
-  virtual Status send(ToHead message) = 0;
+  /// What node `from` says (0: one that has no number yet, with a Join). Never blocks. The queue behind it is bounded: a
+  /// head whose disk is behind for long makes this fail with kFull.
+  virtual Status send(NodeNumber from, ToHead message) = 0;
 
   /// What the head decided since the last call, in order.
-  virtual std::vector<FromHead> receive() = 0;
+  virtual std::vector<ToNode> receive() = 0;
 
-  /// Becomes readable when `receive` has something that no `send` of this thread led to; -1 when that never happens.
+  /// Becomes readable when `receive` has something that no `send` or `tick` of this thread led to; -1 when that never
+  /// happens.
   [[nodiscard]] virtual int wake_fd() const = 0;
+
+  /// When `tick` is due, in microseconds of the steady clock; none while nothing waits for time to pass.
+  [[nodiscard]] virtual std::optional<int64_t> next_deadline_us() const = 0;
+  virtual Status tick() = 0;
 };
 
 }  // namespace manta::wire

@@ -6,104 +6,10 @@
 // in order. Fields are only ever appended; a peer of another protocol version or build is refused at Hello.
 #pragma once
 
-#include <manta/ids.h>
-#include <manta/status.h>
-
-#include <cstdint>
-#include <map>
-#include <msgpack.hpp>
-#include <string>
-#include <vector>
+#include "wire/message_types.h"
+#include "wire/object_messages.h"
 
 namespace manta::wire {
-
-inline constexpr uint32_t kProtocolVersion = 1;
-
-enum class Type : uint16_t {
-  kHello = 1,
-  kWelcome,
-  kRefused,
-  kGoodbye,
-  kRequestLease = 10,
-  kCancelLeaseRequest,
-  kReturnLease,
-  kKillLease,
-  kLeaseGranted,
-  kLeaseRefused,
-  kReclaimLease,
-  kLeaseBlocked,
-  kAttachChannel = 20,
-  kDetachChannel,
-  kBlocked,
-  kProcessDied,
-  kRelay,
-  kWatchProcess,
-  kCreateActor = 30,
-  kWatchActor,
-  kKillActor,
-  kFindActor,
-  kActorFound,
-  kActorUpdate,
-  kStartActor,
-  kActorStarted,
-  kStopActor,
-  kSaveActorState,
-  kRequestSegment = 50,
-  kSegmentGranted,
-  kSegmentRefused,
-  kOpenSegment,
-  kSegmentOpened,
-  kReturnSegment,
-  kSegmentRetired,
-  kSealed,
-  kFree,
-  kReclaimed,
-  kPin,
-  kTrimSegments,
-  kCancelSegmentRequest,
-  kRestoreObject,
-  kObjectRestored,
-  kLogLines = 70,
-  kLogLineage,
-  kCleanupPath,
-  kGetNodeState,
-  kNodeState,
-  kForkServerReady = 80,
-  kForkWorker,
-  kWorkerForked,
-};
-
-enum class Role : uint8_t { kDriver = 0, kWorker = 1, kObserver = 2 };
-
-/// A Status as it travels.
-struct WireStatus {
-  uint8_t code = 0;
-  std::string message;
-  std::string origin_type;
-  MSGPACK_DEFINE(code, message, origin_type)
-};
-[[nodiscard]] WireStatus to_wire(const Status& status);
-[[nodiscard]] Status from_wire(const WireStatus& status);
-
-/// What work needs. Amounts are fixed point in 1/10,000: integers, because a scheduler that adds 0.1 ten times must get one.
-struct Resources {
-  int64_t cpus = 0;
-  int64_t gpus = 0;  ///< Below 10,000 a share of one device, else a whole number of devices.
-  int64_t gpu_memory_bytes = 0;
-  int64_t memory_bytes = 0;
-  std::map<std::string, int64_t> custom;
-  auto operator<=>(const Resources&) const = default;
-  MSGPACK_DEFINE(cpus, gpus, gpu_memory_bytes, memory_bytes, custom)
-};
-inline constexpr int64_t kWhole = 10'000;
-
-/// Work of one class can share workers: same resources, same environment.
-struct SchedulingClass {
-  Resources resources;
-  std::map<std::string, std::string> env;
-  auto operator<=>(const SchedulingClass&) const = default;
-  MSGPACK_DEFINE(resources, env)
-};
 
 // ---------------------------------------------------------------------------------------------------- session
 
@@ -112,7 +18,7 @@ struct Hello {
   static constexpr Type kType = Type::kHello;
   uint32_t protocol = kProtocolVersion;
   std::string build_id;
-  uint64_t process = 0;
+  uint64_t process = 0;  ///< 0: the raylet chooses, and Welcome says.
   int32_t pid = 0;
   uint8_t role = 0;
   uint64_t spawn_token = 0;  ///< For a worker: which spawn of the raylet it is.
@@ -133,7 +39,8 @@ struct Welcome {
   Resources capacity;
   std::string session_dir;
   std::string raylet_name;  ///< For messages: "mantad 4711 on host".
-  MSGPACK_DEFINE(node, job, capacity, session_dir, raylet_name)
+  uint64_t process = 0;     ///< The client's ProcessId; it starts with the node's number (see cluster.h).
+  MSGPACK_DEFINE(node, job, capacity, session_dir, raylet_name, process)
 };
 
 struct Refused {  ///< raylet -> client, which then ends.
@@ -213,6 +120,13 @@ struct LeaseBlocked {  ///< raylet -> owner: the worker waits inside a task; tak
   uint64_t lease = 0;
   bool blocked = true;
   MSGPACK_DEFINE(lease, blocked)
+};
+
+/// raylet -> owner: what all nodes together have, when that changed. An owner asks for no more leases than could be granted.
+struct ClusterCapacity {
+  static constexpr Type kType = Type::kClusterCapacity;
+  Resources capacity;
+  MSGPACK_DEFINE(capacity)
 };
 
 // ---------------------------------------------------------------------------------------------------- processes
@@ -310,8 +224,9 @@ struct CreateActor {
   std::string name_space;
   bool detached = false;  ///< Outlives its owner and its job.
   bool get_if_exists = false;
+  uint64_t job = 0;  ///< Filled in by the raylet: whose program its worker runs.
   MSGPACK_DEFINE(actor, class_key, class_name, arguments, scheduling_class, max_restarts, max_concurrency,
-                 concurrency_groups, name, name_space, detached, get_if_exists)
+                 concurrency_groups, name, name_space, detached, get_if_exists, job)
 };
 
 struct WatchActor {  ///< client -> raylet: has a handle and wants to call. Answer: ActorUpdate, now and at each change.
@@ -403,127 +318,6 @@ struct SaveActorState {  ///< worker -> raylet, before the reply of the call tha
   uint32_t incarnation = 0;
   std::string state;
   MSGPACK_DEFINE(actor, incarnation, state)
-};
-
-// ---------------------------------------------------------------------------------------------------- object store
-
-/// Where a sealed object lies on this node. `slot` and `generation` name its entry in the object table.
-struct ObjectLocation {
-  uint64_t segment = 0;
-  uint64_t offset = 0;
-  uint64_t size_bytes = 0;
-  uint32_t slot = 0;
-  uint32_t generation = 0;
-  MSGPACK_DEFINE(segment, offset, size_bytes, slot, generation)
-};
-
-struct RequestSegment {  ///< producer -> raylet: room for at least `size_bytes`, granted whole to this process.
-  static constexpr Type kType = Type::kRequestSegment;
-  uint64_t request = 0;
-  uint64_t size_bytes = 0;
-  uint32_t timeout_ms = 0;  ///< How long it may wait for others to free before SegmentRefused with kFull.
-  bool dedicated = false;   ///< For one object; goes back to the pool when that object is freed.
-  uint64_t more_slots = 0;  ///< Not memory, but more slots for this segment of the sender's: small objects used them up.
-  bool ahead = false;       ///< For later: served only from what is plentiful, and at once or not at all.
-  MSGPACK_DEFINE(request, size_bytes, timeout_ms, dedicated, more_slots, ahead)
-};
-
-struct CancelSegmentRequest {  ///< producer -> raylet: room was found elsewhere. A grant that crossed it is kept or
-                               ///< returned.
-  static constexpr Type kType = Type::kCancelSegmentRequest;
-  uint64_t request = 0;
-  MSGPACK_DEFINE(request)
-};
-
-/// raylet -> producer. Descriptor: the segment, read-write; none when only slots were asked for. `slots[i]` is usable at
-/// `generations[i]`.
-struct SegmentGranted {
-  static constexpr Type kType = Type::kSegmentGranted;
-  uint64_t request = 0;
-  uint64_t segment = 0;
-  uint64_t size_bytes = 0;
-  std::vector<uint32_t> slots;
-  std::vector<uint32_t> generations;
-  MSGPACK_DEFINE(request, segment, size_bytes, slots, generations)
-};
-
-struct SegmentRefused {
-  static constexpr Type kType = Type::kSegmentRefused;
-  uint64_t request = 0;
-  WireStatus status;
-  MSGPACK_DEFINE(request, status)
-};
-
-struct OpenSegment {  ///< reader -> raylet. Answer: SegmentOpened.
-  static constexpr Type kType = Type::kOpenSegment;
-  uint64_t segment = 0;
-  MSGPACK_DEFINE(segment)
-};
-
-struct SegmentOpened {  ///< raylet -> reader. Descriptor when ok: the segment, opened read-only.
-  static constexpr Type kType = Type::kSegmentOpened;
-  uint64_t segment = 0;
-  uint64_t size_bytes = 0;
-  WireStatus status;
-  MSGPACK_DEFINE(segment, size_bytes, status)
-};
-
-struct ReturnSegment {  ///< producer -> raylet: holds no object of mine from `from_offset` on; take that back.
-  static constexpr Type kType = Type::kReturnSegment;
-  uint64_t segment = 0;
-  uint64_t from_offset = 0;  ///< Whole pages; 0: the segment itself, warm.
-  MSGPACK_DEFINE(segment, from_offset)
-};
-
-struct TrimSegments {  ///< raylet -> producer: others need memory, or nothing happens any more; return segments that hold
-                       ///< nothing.
-  static constexpr Type kType = Type::kTrimSegments;
-  uint64_t wanted_bytes = 0;  ///< By the request that waits; 0 when the store is merely idle.
-  MSGPACK_DEFINE(wanted_bytes)
-};
-
-struct SegmentRetired {  ///< raylet -> readers: unmap it when you can; its id is never used again.
-  static constexpr Type kType = Type::kSegmentRetired;
-  uint64_t segment = 0;
-  MSGPACK_DEFINE(segment)
-};
-
-struct Sealed {  ///< producer -> raylet, before anybody is told of the object.
-  static constexpr Type kType = Type::kSealed;
-  uint64_t object_owner = 0;
-  uint64_t object_sequence = 0;
-  ObjectLocation location;
-  MSGPACK_DEFINE(object_owner, object_sequence, location)
-};
-
-struct Free {  ///< owner -> raylet: no reference is left. The memory is reused once no reader has it pinned.
-  static constexpr Type kType = Type::kFree;
-  std::vector<ObjectLocation> objects;
-  MSGPACK_DEFINE(objects)
-};
-
-struct Reclaimed {  ///< raylet -> producer: these extents are yours again; each slot now has this generation.
-  static constexpr Type kType = Type::kReclaimed;
-  std::vector<ObjectLocation> objects;
-  MSGPACK_DEFINE(objects)
-};
-
-/// reader -> raylet: the table has another generation, so the object was freed or spilled. Answer: ObjectRestored.
-struct RestoreObject {
-  static constexpr Type kType = Type::kRestoreObject;
-  uint64_t request = 0;
-  ObjectLocation location;  ///< As the owner knows it: from when the object was sealed.
-  uint32_t timeout_ms = 0;  ///< How long it may wait for room.
-  MSGPACK_DEFINE(request, location, timeout_ms)
-};
-
-/// raylet -> reader: it lies there now, for some time at least; ask again if it went away before it was pinned.
-struct ObjectRestored {
-  static constexpr Type kType = Type::kObjectRestored;
-  uint64_t request = 0;
-  ObjectLocation location;
-  WireStatus status;
-  MSGPACK_DEFINE(request, location, status)
 };
 
 // ---------------------------------------------------------------------------------------------------- the rest

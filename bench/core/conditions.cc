@@ -75,7 +75,7 @@ void hogged(Table& table) {
 }
 
 void idle(Table& table) {
-  const char* const names[] = {"idle_pss", "idle_driver", "idle_node", "worker_pss"};
+  const char* const names[] = {"idle_pss", "idle_shared", "idle_driver", "idle_node", "worker_pss"};
   if (std::ranges::none_of(names, [&](const char* name) { return table.wants(name); })) return;
   (void)remote<&add>(1, 2).get();
   std::this_thread::sleep_for(std::chrono::seconds(2));
@@ -86,6 +86,9 @@ void idle(Table& table) {
   };
   table.row({.name = "idle_pss", .title = "idle node, PSS of all processes", .unit = "MB", .goal = at_most(40)}, pss_of_all,
             3);
+  table.row(
+      {.name = "idle_shared", .title = "  shared memory kept ready, in its first minute", .unit = "MB"},
+      [] { return shared_mb(processes_below()); }, 1);
   const Row rows[] = {
       {.name = "idle_driver", .title = "idle driver over 5 s, part of a core", .unit = "%", .goal = at_most(1)},
       {.name = "idle_node", .title = "idle node over 5 s, part of a core", .unit = "%", .goal = at_most(1)}};

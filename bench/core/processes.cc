@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <set>
 #include <sstream>
 
 #include "bench/stats.h"
@@ -105,6 +107,21 @@ double cpu_seconds_of(const std::vector<pid_t>& pids) {
 }
 
 double pss_mb(pid_t pid) { return megabytes_in("/proc/" + std::to_string(pid) + "/smaps_rollup", "Pss:"); }
+double shared_mb(const std::vector<pid_t>& pids) {
+  double bytes = 0;
+  std::set<ino_t> seen;
+  for (const pid_t pid : pids) {
+    std::error_code error;
+    for (const fs::directory_entry& entry : fs::directory_iterator("/proc/" + std::to_string(pid) + "/fd", error)) {
+      std::error_code gone;
+      struct stat info {};
+      if (fs::read_symlink(entry.path(), gone).string().find("memfd:manta-segment") == std::string::npos) continue;
+      if (::stat(entry.path().c_str(), &info) == 0 && seen.insert(info.st_ino).second)
+        bytes += static_cast<double>(info.st_blocks) * 512;
+    }
+  }
+  return bytes / 1e6;
+}
 double resident_mb() { return megabytes_in("/proc/self/status", "VmRSS:"); }
 double peak_memory_mb() { return megabytes_in("/proc/self/status", "VmHWM:"); }
 void reset_peak_memory() { std::ofstream("/proc/self/clear_refs") << "5"; }

@@ -17,6 +17,9 @@ double cpu_seconds_of(const std::vector<pid_t>& pids);
 
 /// Proportional set size of a process, in MB (1e6): its own pages and its part of shared ones.
 double pss_mb(pid_t pid);
+/// What the object store's memory files that these processes have open take, in MB: held, and in nobody's PSS while it is
+/// not mapped.
+double shared_mb(const std::vector<pid_t>& pids);
 /// This process's resident memory now, and the most since the last reset_peak_memory().
 double resident_mb();
 double peak_memory_mb();

@@ -39,6 +39,11 @@ void tasks(Table& table) {
              .goal = at_least(10'000),
              .limit = {"writes of 1 MB + trips", megabytes_and_trips_per_second}},
             [&] { return one_by_one_per_second(table.scaled(1'000), [](int) { return remote<&megabyte>(); }); });
+  table.row({.name = "task_1mb_vector",
+             .title = "  the same as a vector, which is copied",
+             .unit = "/s",
+             .limit = {"writes of 1 MB + trips", megabytes_and_trips_per_second}},
+            [&] { return one_by_one_per_second(table.scaled(1'000), [](int) { return remote<&megabyte_vector>(); }); });
 }
 
 void four_workers(Table& table) {

@@ -13,7 +13,8 @@ namespace manta::bench {
 
 inline int add(int a, int b) { return a + b; }
 inline int tick() { return 1; }
-inline std::vector<double> megabyte() { return std::vector<double>(131'072, 1.0); }
+inline Array<double> megabyte() { return Array<double>(131'072, 1.0); }
+inline std::vector<double> megabyte_vector() { return std::vector<double>(131'072, 1.0); }
 
 /// Holds many Refs; reads none of them.
 struct Bag {

@@ -12,11 +12,11 @@ double sum_part(const manta::Array<double>& numbers, size_t from, size_t to) {
   return std::accumulate(numbers.begin() + from, numbers.begin() + to, 0.0);
 }
 
-// A big result is written once, straight into shared memory, and read from there by whoever holds the Ref.
+// A big result is made in shared memory to begin with, and read there by whoever holds the Ref.
 manta::Array<double> make_numbers(size_t count) {
-  std::vector<double> numbers(count);
-  std::iota(numbers.begin(), numbers.end(), 1.0);
-  return manta::Array<double>(std::span<const double>(numbers));
+  auto numbers = manta::Array<double>::uninitialized(count);
+  std::iota(numbers.writable().begin(), numbers.writable().end(), 1.0);
+  return numbers;
 }
 
 manta::Async<int> program() {

@@ -73,6 +73,7 @@ class Encoder {
 
   /// Bytes that readers see in place. `owner` keeps them alive; null when the value being encoded does.
   void buffer(std::span<const std::byte> bytes, std::shared_ptr<const void> owner = nullptr);
+  void buffer(const Buffer& bytes);  ///< Its memory is read only from now on.
   /// A reference to another object: its id goes with the blob, so that the runtime keeps it alive.
   void ref(const ObjectId& id);
 
@@ -80,6 +81,10 @@ class Encoder {
   [[nodiscard]] size_t blob_size() const;
   void write_blob(std::span<std::byte> out) const;
   [[nodiscard]] std::string to_blob() const;
+  /// The memory of the value's only buffer, when it is of this process's own making; else null.
+  [[nodiscard]] detail::OwnMemory* only_own_memory() const;
+  /// For a blob whose only buffer lies there already, right behind `head`: writes the rest. False when the rest is longer.
+  [[nodiscard]] bool write_head(std::span<std::byte> head) const;
   [[nodiscard]] const std::vector<ObjectId>& refs() const { return refs_; }
   void clear();
 
@@ -93,9 +98,14 @@ class Encoder {
   struct OutOfBand {
     std::span<const std::byte> bytes;
     std::shared_ptr<const void> owner;
+    detail::OwnMemory* own = nullptr;
   };
   [[nodiscard]] bool has_long_counts() const;
-  /// Hands the blob's pieces in order to `write(pointer, size)`; null stands for zeros.
+  [[nodiscard]] size_t head_size() const;
+  /// Hands the pieces before the buffers in order to `write(pointer, size)`. The first buffer is to lie at `buffers_at`.
+  template <typename Write>
+  void each_head_piece(size_t buffers_at, Write&& write) const;
+  /// All pieces; a null pointer stands for zeros.
   template <typename Write>
   void each_piece(Write&& write) const;
   std::string in_band_;

@@ -6,11 +6,12 @@
 // that must happen once may stand before `run` in main.
 //
 // Where the program runs is not in the code. Nothing set: a node of its own inside this machine, gone with the program.
-// MANTA_MODE=inline: everything in this process and thread, for a debugger. Options of the local node: MANTA_CPUS,
-// MANTA_GPUS (logical ones), MANTA_MEMORY_BYTES, MANTA_STORE_BYTES, MANTA_RESOURCES ("name=2,other=1"), MANTA_SESSION_DIR.
-// Of each process: MANTA_LOG_DIR (a folder for logs that are kept; unset: the session's, which goes), MANTA_LOG_LEVEL, and
-// MANTA_MAX_QUEUED_BYTES (256 MiB): arguments of calls that are not over; a submission beyond waits, or throws when asked
-// to.
+// MANTA_ADDRESS=tcp://HEAD:PORT, or --manta-address: the cluster of that head; the program itself stays here, its tasks and
+// actors run there. MANTA_MODE=inline: everything in this process and thread, for a debugger. Options of the local node:
+// MANTA_CPUS, MANTA_GPUS (logical ones), MANTA_MEMORY_BYTES, MANTA_STORE_BYTES, MANTA_RESOURCES ("name=2,other=1"),
+// MANTA_SESSION_DIR. Of each process: MANTA_LOG_DIR (a folder for logs that are kept; unset: the session's, which goes),
+// MANTA_LOG_LEVEL, and MANTA_MAX_QUEUED_BYTES (256 MiB): arguments of calls that are not over; a submission beyond waits, or
+// throws when asked to.
 #pragma once
 
 #include <manta/async.h>
@@ -50,7 +51,8 @@ int run(int argc, char** argv, Program program) {
   return detail::run_main(argc, argv, main, daemon);
 }
 
-/// What the node has and what is in use, for programs that size themselves and for tests.
+/// What there is to work with and what is in use, for programs that size themselves and for tests: CPUs and GPUs of all
+/// nodes together, the rest of the node that the caller is on.
 struct NodeInfo {
   double cpus = 0, free_cpus = 0;
   double gpus = 0, free_gpus = 0;

@@ -15,8 +15,9 @@ class FakeWorld {
  public:
   static constexpr ProcessId kDriver{1};
 
-  explicit FakeWorld(int64_t cpus, int gpus = 0)
+  explicit FakeWorld(int64_t cpus, int gpus = 0, wire::NodeNumber number = 0)
       : core({.node = NodeId{9},
+              .number = number,
               .capacity = {.cpus = cpus * wire::kWhole,
                            .memory_bytes = 1 << 30,
                            .custom = {},
@@ -102,6 +103,12 @@ class FakeWorld {
   std::vector<Send> sends;
   std::vector<std::pair<ProcessId, wire::LeaseGranted>> grants;
   std::vector<wire::ToHead> told_head;
+  std::vector<JobId> fetches;
+  std::vector<JobId> dropped;
+  std::vector<HandOn> handed_on;
+  std::vector<AskLease> asked;
+  std::vector<SpillLease> spilled;
+  std::vector<TellGone> told_gone;
   std::vector<std::string> removed;
   bool is_ended = false;
 
@@ -119,6 +126,12 @@ class FakeWorld {
   void note(KillWorker& effect) { killed.insert(effect.token); }
   void note(Disconnect&) {}
   void note(TellHead& effect) { told_head.push_back(std::move(effect.message)); }
+  void note(FetchJob& effect) { fetches.push_back(effect.job); }
+  void note(HandOn& effect) { handed_on.push_back(std::move(effect)); }
+  void note(AskLease& effect) { asked.push_back(std::move(effect)); }
+  void note(SpillLease& effect) { spilled.push_back(std::move(effect)); }
+  void note(TellGone& effect) { told_gone.push_back(std::move(effect)); }
+  void note(DropJob& effect) { dropped.push_back(effect.job); }
   void note(RemovePath& effect) { removed.push_back(effect.path); }
   void note(EndNode&) { is_ended = true; }
 

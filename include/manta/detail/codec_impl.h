@@ -67,7 +67,7 @@ struct Codec<std::chrono::duration<Rep, Period>> {
 
 template <>
 struct Codec<Buffer> {
-  static void encode(Encoder& out, const Buffer& value) { out.buffer(value.bytes(), value.owner()); }
+  static void encode(Encoder& out, const Buffer& value) { out.buffer(value); }
   static Buffer decode(Decoder& in) { return in.buffer(); }
 };
 

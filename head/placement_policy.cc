@@ -1,0 +1,145 @@
+#include "head/placement_policy.h"
+
+#include "head/node_resources.h"
+
+#include <algorithm>
+#include <limits>
+#include <tuple>
+
+namespace manta::head {
+namespace {
+
+using wire::NodeNumber;
+
+constexpr double kHalf = 0.5;
+constexpr double kActorsPerCpu = 16;  // so many idle actors weigh as much as all CPUs in use
+
+}  // namespace
+
+bool has_labels(const wire::NodeInfo& info, const std::map<std::string, std::string>& wanted) {
+  return std::ranges::all_of(wanted, [&](const auto& label) {
+    const auto it = info.labels.find(label.first);
+    return it != info.labels.end() && it->second == label.second;
+  });
+}
+
+double load_of(const PlacementPolicy::Node& node) {
+  const double cpus = std::max(1.0, static_cast<double>(node.info.capacity.cpus) / static_cast<double>(wire::kWhole));
+  return used_share(node.info.capacity, node.free) + node.actors / (kActorsPerCpu * cpus) + node.waiting / cpus;
+}
+
+void PlacementPolicy::add(const wire::NodeInfo& info, int64_t now_us) {
+  Node& node = nodes_[info.number];
+  node.info = info;
+  node.takes_work = !info.is_driver;
+  report(info.number, info.capacity, 0, 0, now_us);
+}
+
+void PlacementPolicy::set_takes_work(NodeNumber number, bool takes_work) {
+  if (const auto it = nodes_.find(number); it != nodes_.end())
+    it->second.takes_work = takes_work && !it->second.info.is_driver;
+}
+
+void PlacementPolicy::report(NodeNumber number, const wire::NodeResources& available, uint32_t waiting,
+                             uint64_t charged_up_to, int64_t now_us) {
+  const auto it = nodes_.find(number);
+  if (it == nodes_.end()) return;
+  Node& node = it->second;
+  node.waiting = waiting;
+  node.reported = available;
+  std::erase_if(node.charges, [&](const Node::Charge& charge) {
+    return charge.number <= charged_up_to || now_us - charge.since_us > kChargeUs;
+  });
+  count_again(node);
+}
+
+void PlacementPolicy::count_again(Node& node) {
+  node.free = node.reported;
+  for (const Node::Charge& charge : node.charges)
+    for (const wire::Resources& amounts : charge.amounts) take(node.info.capacity, node.free, amounts);
+}
+
+void PlacementPolicy::refund(NodeNumber number, uint64_t charge) {
+  const auto it = nodes_.find(number);
+  if (it == nodes_.end()) return;
+  if (std::erase_if(it->second.charges, [&](const Node::Charge& one) { return one.number == charge; }) > 0)
+    count_again(it->second);
+}
+
+uint64_t PlacementPolicy::charge(NodeNumber number, std::vector<wire::Resources> amounts, int64_t now_us) {
+  ++last_charge_;
+  if (const auto it = nodes_.find(number); it != nodes_.end()) {
+    for (const wire::Resources& one : amounts) take(it->second.info.capacity, it->second.free, one);
+    it->second.charges.push_back({last_charge_, std::move(amounts), now_us});
+  }
+  return last_charge_;
+}
+
+void PlacementPolicy::count_actor(NodeNumber number, int32_t more) {
+  if (const auto it = nodes_.find(number); it != nodes_.end()) it->second.actors += static_cast<uint32_t>(more);
+}
+
+const PlacementPolicy::Node* PlacementPolicy::find(NodeNumber number) const {
+  const auto it = nodes_.find(number);
+  return it == nodes_.end() ? nullptr : &it->second;
+}
+
+PlacementPolicy::Choice PlacementPolicy::choose(const wire::SchedulingClass& what, NodeNumber owner_node) const {
+  const wire::Resources& demand = what.resources;
+  if (what.node != 0) {
+    const Node* wanted = find(what.node);
+    const bool could = wanted != nullptr && has_labels(wanted->info, what.labels) && !wanted->info.is_driver &&
+                       fits(wanted->info.capacity, wanted->info.capacity, demand);
+    if (could && wanted->takes_work) return {.node = what.node, .why = {}};
+    if (!what.is_soft) {
+      if (wanted == nullptr)
+        return {.is_hopeless = true, .why = "node " + std::to_string(what.node) + ", where it must be, is gone"};
+      if (could) return {.why = "node " + wanted->info.name + ", where it must be, takes no new work now"};
+      return {.is_hopeless = true,
+              .why = "node " + wanted->info.name + ", where it must be, could never hold it: " +
+                     lacks(wanted->info.capacity, wanted->info.capacity, demand)};
+    }
+  }
+  if (const Node* own = find(owner_node); own != nullptr && own->takes_work && !what.spread &&
+                                          has_labels(own->info, what.labels) && load_of(*own) < kHalf &&
+                                          fits(own->info.capacity, own->free, demand))
+    return {.node = owner_node, .why = {}};
+  // Less is better: room now, no GPUs left idle by what needs none, few actors if it wants to spread, load.
+  using Score = std::tuple<bool, bool, uint32_t, double>;
+  Score best{true, true, std::numeric_limits<uint32_t>::max(), std::numeric_limits<double>::max()};
+  Choice choice;
+  for (const auto& [number, node] : nodes_) {
+    if (!node.takes_work || !has_labels(node.info, what.labels)) continue;
+    const bool is_full = !fits(node.info.capacity, node.free, demand);
+    if (is_full && !fits(node.info.capacity, node.info.capacity, demand)) continue;
+    const bool wastes_devices = !wants_devices(demand) && !node.info.capacity.devices.empty();
+    const Score score{is_full, wastes_devices, what.spread ? node.actors : 0, load_of(node)};
+    if (choice.node != 0 && best <= score) continue;
+    best = score;
+    choice.node = number;
+  }
+  return choice.node != 0 ? choice : explain(what);
+}
+
+PlacementPolicy::Choice PlacementPolicy::explain(const wire::SchedulingClass& what) const {
+  int fewest = std::numeric_limits<int>::max();
+  bool only_paused = false;
+  std::string nearest = "no node takes work";
+  for (const auto& [number, node] : nodes_) {
+    if (node.info.is_driver) continue;
+    int kinds = 0;
+    std::string missing = lacks(node.info.capacity, node.info.capacity, what.resources, &kinds);
+    if (!has_labels(node.info, what.labels)) {
+      ++kinds;
+      missing += (missing.empty() ? "" : "; ") + std::string("lacks a label that is asked for");
+    }
+    if (kinds >= fewest) continue;
+    fewest = kinds;
+    only_paused = kinds == 0;
+    nearest = "node " + node.info.name + ": " + (only_paused ? "takes no new work now" : missing);
+  }
+  return {.why = only_paused ? "waits for " + nearest
+                             : "no node could hold it, it waits for one to join; the nearest is " + nearest};
+}
+
+}  // namespace manta::head

@@ -1,0 +1,51 @@
+// Where the connections of a BulkServer get bytes from, and where else they send who asks.
+// Thread safety: everything.
+#pragma once
+
+#include "object_store/transfer/local_reader.h"
+#include "object_store/transfer/spread.h"
+#include "object_store/transfer/transfer_queue.h"
+
+#include <atomic>
+#include <mutex>
+#include <span>
+#include <vector>
+
+namespace manta::object_store {
+
+/// The bytes of one chunk, kept as long as this lives.
+struct ChunkBytes {
+  PinnedBytes pinned;
+  std::vector<std::byte> copied;
+  std::span<const std::byte> bytes;
+  std::vector<wire::NodeNumber> elsewhere;  ///< Not empty: no bytes, but who has them.
+};
+
+class BulkSource {
+ public:
+  /// `under_way` is what this node itself pulls.
+  BulkSource(wire::NodeNumber node, LocalReader& reader, TransferQueue& under_way)
+      : node_(node), reader_(reader), under_way_(under_way) {}
+
+  /// Whether `read` will not have to wait, as far as can be seen.
+  [[nodiscard]] bool is_ready(const BulkRequest& request) const;
+  /// Of an object of this node, or of one that it has a copy of, whole or in part. Waits as long as the request allows.
+  [[nodiscard]] Result<ChunkBytes> read(const BulkRequest& request, wire::NodeNumber peer);
+  /// The store is told that the peer has, or will have, a copy.
+  void copied(wire::NodeNumber peer, const wire::ObjectLocation& at);
+  /// Nobody is sent to this node any more.
+  void forget(wire::NodeNumber node);
+
+  /// Of this node's own objects, since the start.
+  [[nodiscard]] uint64_t served_bytes() const { return served_bytes_; }
+
+ private:
+  wire::NodeNumber node_;
+  LocalReader& reader_;
+  TransferQueue& under_way_;
+  std::atomic<uint64_t> served_bytes_{0};
+  std::mutex mutex_;
+  Spread spread_;  // behind mutex_
+};
+
+}  // namespace manta::object_store

@@ -1,0 +1,175 @@
+// The node's part in a cluster, around the NodeLink: what goes to other nodes and what comes from them.
+//
+//   NodeServer --effects for others--> ClusterSide --frames, channels--> NodeLink (threads of its own)
+//   NodeServer <--events, frames------ ClusterSide <--LinkEvents--------
+//
+// It routes and decides nothing: messages of clients here to the raylet that must handle them (Forward), messages of raylets
+// elsewhere to clients here (Deliver), the two halves of a channel between nodes, the programs of jobs, heartbeats.
+//
+// Thread safety: none; owned by the raylet's loop.
+#pragma once
+
+#include "raylet/core_types.h"
+#include "raylet/gatekeeper.h"
+#include "raylet/program_cache.h"
+#include "wire/connection.h"
+#include "wire/net/node_link.h"
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+
+namespace manta::raylet {
+
+class ClusterSide {
+ public:
+  static constexpr int64_t kHeartbeatUs = 500'000;
+
+  /// What it needs of the node server.
+  struct Node {
+    std::function<void(Event)> step;
+    /// False when there is no such client.
+    std::function<bool(ProcessId, wire::Type, std::string_view body, const std::vector<int>& fds)> send;
+    /// The bell of a client; none when it is gone.
+    std::function<const Fd*(ProcessId)> bell_of;
+    std::function<void(wire::FromHead)> from_head;                ///< On a node without the head.
+    std::function<void(wire::NodeNumber, wire::ToHead)> to_head;  ///< On the head's node: what others say to it.
+    std::function<bool(ProcessId, wire::Frame&)> store_frame;     ///< True when it was the store's.
+    std::function<void(ProcessId)> owner_gone;                    ///< For the store: a process of another node.
+    std::function<void(const wire::DropCopies&)> copies_freed;
+    std::function<void(const wire::NodeInfo&)> peer_joined;
+    std::function<void(wire::NodeNumber, const Status&)> peer_lost;
+    std::function<wire::Heartbeat()> heartbeat;
+  };
+
+  /// What this node is in the cluster. `info.number` is given.
+  struct Self {
+    wire::NodeInfo info;
+    std::string session_dir;
+    std::optional<Gatekeeper> gatekeeper;  ///< On the head's node of a cluster with keys.
+  };
+
+  ClusterSide(Self self, wire::NodeLink& link, Node node);
+
+  [[nodiscard]] const wire::NodeInfo& info() const { return self_.info; }
+  [[nodiscard]] bool is_head() const { return self_.info.number == wire::kHeadNode; }
+  [[nodiscard]] bool is_remote(ProcessId process) const;
+
+  /// First: the members there were when it joined, and what has come since.
+  void begin(std::vector<wire::NodeInfo> members, std::vector<wire::LinkEvent> early);
+  /// The link's events; to be called when its wake_fd is readable.
+  void on_link();
+  void tick(int64_t now_us);
+  [[nodiscard]] int64_t next_deadline_us() const { return next_beat_us_; }
+
+  /// To the head, wherever it is: on another node.
+  Status tell_head(const wire::ToHead& message);
+  /// What the head of this node says to others.
+  void from_own_head(wire::NodeNumber to, const wire::FromHead& message);
+
+  /// Readable when who may come in has changed; -1: never. Then refresh_keys.
+  [[nodiscard]] int keys_fd() const { return self_.gatekeeper ? self_.gatekeeper->wake_fd() : -1; }
+  void refresh_keys();
+  /// This node goes: the head need not find out.
+  void leave(const std::string& reason);
+
+  /// What a client's message to the store, or the store itself, has for another node's store.
+  void forward(wire::NodeNumber node, ProcessId from, wire::Type type, std::string body);
+  void drop_copies(wire::NodeNumber node, const wire::DropCopies& message);
+  /// A message for a process of another node.
+  void deliver(ProcessId to, wire::Type type, const std::string& body);
+  /// The half of a channel that lies here, of which the caller is a process of another node; the worker is told of it.
+  void connect(const Connect& effect);
+
+  void carry_out(const FetchJob& effect);
+  void carry_out(const HandOn& effect);
+  void carry_out(const AskLease& effect);
+  void carry_out(const SpillLease& effect);
+  void carry_out(const TellGone& effect);
+  void carry_out(const DropJob& effect);
+
+  /// The driver of this node: whom to ask for its program.
+  void serve_job(const wire::Hello& driver, JobId job);
+  /// A client of this node is gone: its channels close.
+  void client_gone(ProcessId process);
+
+ private:
+  struct Half {
+    ProcessId local;
+    ProcessId remote;
+  };
+
+  void on_event(const wire::LinkEvent& event);
+  void on_frame(const wire::LinkEvent& event);
+  void on_stranger(const wire::LinkEvent& event, wire::ToHead message);
+  void refuse_stranger(const wire::JoinRefused& answer);
+  void on_from_head(wire::FromHead message);
+  void on_members(const wire::Members& members);
+  void on_channel_over(const wire::LinkEvent& event);
+  template <typename Message>
+  void with(const wire::LinkEvent& event, void (ClusterSide::*handler)(wire::NodeNumber, Message&));
+
+  void handle(wire::NodeNumber from, wire::Forward& message);
+  void handle(wire::NodeNumber from, wire::Deliver& message);
+  void handle(wire::NodeNumber from, wire::ProcessGone& message);
+  void handle(wire::NodeNumber from, wire::RemoteLease& message);
+  void handle(wire::NodeNumber from, wire::LeaseSpilled& message);
+  void handle(wire::NodeNumber from, wire::GetJob& message);
+  void handle(wire::NodeNumber from, wire::Job& message);
+  void handle(wire::NodeNumber from, wire::GetProgram& message);
+  void handle(wire::NodeNumber from, wire::ProgramChunk& message);
+  void handle(wire::NodeNumber from, wire::DropCopies& message);
+
+  void deliver_grant(wire::NodeNumber from, ProcessId to, wire::LeaseGranted& grant);
+  void deliver_update(wire::NodeNumber from, ProcessId to, wire::ActorUpdate& update);
+  /// Makes the caller's half of a channel; hands it to the client with the message.
+  template <typename Message>
+  Status deliver_with_channel(wire::NodeNumber from, ProcessId to, const Message& message);
+  void close(ChannelId channel);
+  void program_came(uint64_t job, const Result<std::string>& path);
+
+  template <typename Message>
+  void send(wire::NodeNumber to, const Message& message);
+
+  Self self_;
+  wire::NodeLink& link_;
+  Node node_;
+  int64_t next_beat_us_ = 0;
+  uint64_t beats_ = 0;
+  std::map<std::string, std::string> strangers_;  // who asked to join: endpoint and key
+  struct Refused {
+    std::string endpoint;
+    int64_t until_us = 0;
+  };
+  std::map<wire::NodeNumber, Refused> refused_;  // by a number for the time being
+
+  std::map<ChannelId, Half> halves_;
+  std::map<ProcessId, std::set<wire::NodeNumber>> dealt_with_;  // by client here: the nodes that know it
+  std::optional<wire::JobSpec> own_job_;
+  std::string own_program_path_;
+  std::optional<ServedProgram> own_program_;
+  std::map<uint64_t, wire::JobSpec> jobs_;  // of others, asked for or here
+  ProgramCache programs_;
+};
+
+/// The way to a head on another node.
+class RemoteHead final : public wire::HeadLink {
+ public:
+  explicit RemoteHead(wire::NodeLink& link) : link_(link) {}
+  Status send(wire::NodeNumber from, wire::ToHead message) override;
+  std::vector<wire::ToNode> receive() override { return std::exchange(heard_, {}); }
+  [[nodiscard]] int wake_fd() const override { return -1; }
+  [[nodiscard]] std::optional<int64_t> next_deadline_us() const override { return std::nullopt; }
+  Status tick() override { return {}; }
+
+  void hear(wire::ToNode message) { heard_.push_back(std::move(message)); }
+
+ private:
+  wire::NodeLink& link_;
+  std::vector<wire::ToNode> heard_;
+};
+
+}  // namespace manta::raylet

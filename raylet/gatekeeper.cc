@@ -1,0 +1,83 @@
+#include "raylet/gatekeeper.h"
+
+#include "common/check.h"
+#include "common/log.h"
+
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace manta::raylet {
+
+using wire::LinkRole;
+
+namespace {
+constexpr size_t kMaxUsed = 10'000;
+}
+
+Result<wire::KeyRecords> Gatekeeper::read(const std::string& which) const {
+  return wire::read_records(folder_ / which, [](const Status& why) {
+    MANTA_LOG(kWarn, "raylet", "a key record is passed over", {"why", why});
+  });
+}
+
+Result<Gatekeeper> Gatekeeper::open(const std::string& keys_folder, wire::NodeLink& link) {
+  Gatekeeper keeper(keys_folder, link);
+  keeper.changes_ = Fd(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  MANTA_RETURN_IF_ERROR(keeper.refresh(0));
+  for (const char* which : {"tokens", "allowed"})
+    if (::inotify_add_watch(keeper.changes_.get(), (keeper.folder_ / which).c_str(),
+                            IN_MOVED_TO | IN_DELETE | IN_MOVED_FROM) < 0)
+      return Status(Code::kIo, "watching " + (keeper.folder_ / which).string() + ": " + std::strerror(errno));
+  return keeper;
+}
+
+Status Gatekeeper::refresh(int64_t now_s) {
+  char events[4096];
+  while (::read(changes_.get(), events, sizeof events) > 0) {
+  }
+  MANTA_ASSIGN_OR_RETURN(wire::KeyRecords tokens, read("tokens"));
+  MANTA_ASSIGN_OR_RETURN(wire::KeyRecords allowed, read("allowed"));
+  std::erase_if(tokens, [&](const auto& entry) { return entry.second.expires_s != 0 && entry.second.expires_s < now_s; });
+  for (const auto& [key, record] : tokens_)
+    if (!tokens.contains(key)) link_->revoke(key);
+  for (const auto& [key, record] : allowed_)
+    if (!allowed.contains(key)) link_->revoke(key);
+  for (const auto& [key, record] : tokens)
+    if (!tokens_.contains(key)) link_->allow(key, LinkRole::kJoin);
+  for (const auto& [key, record] : allowed)
+    if (!allowed_.contains(key)) link_->allow(key, record.role);
+  tokens_ = std::move(tokens);
+  allowed_ = std::move(allowed);
+  return {};
+}
+
+Status Gatekeeper::admit(const wire::LinkEvent& event, const wire::NodeInfo& info, int64_t now_s) {
+  const LinkRole wanted = info.is_driver ? LinkRole::kDriver : LinkRole::kNode;
+  if (!wire::is_key(info.public_key)) return Status(Code::kInvalid, "it brings no key of its own");
+  if (const auto known = allowed_.find(event.from_key); known != allowed_.end()) {
+    if (known->second.role != wanted || info.public_key != event.from_key)
+      return Status(Code::kInvalid, "its key is one of a " + std::string(wire::role_name(known->second.role)));
+    return {};
+  }
+  if (const auto used = used_.find(event.from_key); used != used_.end() && used->second == info.public_key) return {};
+  const auto token = tokens_.find(event.from_key);
+  if (token == tokens_.end() || (token->second.expires_s != 0 && token->second.expires_s < now_s))
+    return Status(Code::kInvalid, "its join token was used, revoked or has expired");
+  if (token->second.role != wanted)
+    return Status(Code::kInvalid, "its join token is for a " + std::string(wire::role_name(token->second.role)));
+  const wire::KeyRecord record{.role = wanted, .public_key = info.public_key, .name = info.name, .expires_s = 0};
+  MANTA_RETURN_IF_ERROR(wire::write_record(folder_ / "allowed", record));
+  (void)wire::remove_record(folder_ / "tokens", wire::key_id(event.from_key));  // it may have been revoked just now
+  link_->allow(record.public_key, record.role);
+  allowed_.insert_or_assign(record.public_key, record);
+  if (used_.size() >= kMaxUsed) used_.clear();
+  used_[event.from_key] = info.public_key;
+  link_->revoke(event.from_key);
+  tokens_.erase(token);
+  return {};
+}
+
+}  // namespace manta::raylet

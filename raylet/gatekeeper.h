@@ -1,0 +1,45 @@
+// Who may come into the cluster, on the head's node: reads the keys folder (wire/net/key_records.h) and tells the link.
+//
+//   token made --> may say Join, nothing else --Join with a key of its own--> that key is allowed, the token gone
+//
+// Thread safety: none; the raylet's loop.
+#pragma once
+
+#include "common/fd.h"
+#include "wire/net/key_records.h"
+#include "wire/net/node_link.h"
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+
+namespace manta::raylet {
+
+class Gatekeeper {
+ public:
+  /// Reads the folder (made when it is not there) and tells `link` whom to let in.
+  static Result<Gatekeeper> open(const std::string& keys_folder, wire::NodeLink& link);
+
+  /// Readable when something in the folder has changed: then `refresh`.
+  [[nodiscard]] int wake_fd() const { return changes_.get(); }
+  /// Looks at the folder again. What is not in it any more, or has expired, is refused from now on.
+  Status refresh(int64_t now_s);
+
+  /// Somebody says Join with the key it came with. kInvalid when it may not: a used or expired token, another role than the
+  /// token's, a key that is none. OK: its own key is allowed now, and written down; or it was before, and says so again.
+  Status admit(const wire::LinkEvent& event, const wire::NodeInfo& info, int64_t now_s);
+
+ private:
+  Gatekeeper(std::filesystem::path folder, wire::NodeLink& link) : folder_(std::move(folder)), link_(&link) {}
+  [[nodiscard]] Result<wire::KeyRecords> read(const std::string& which) const;
+
+  std::filesystem::path folder_;
+  wire::NodeLink* link_;
+  wire::KeyRecords tokens_;
+  wire::KeyRecords allowed_;
+  std::map<std::string, std::string> used_;  // token to the key that came in by it, for those who ask again
+  Fd changes_;
+};
+
+}  // namespace manta::raylet

@@ -1,0 +1,110 @@
+// The node server's part in a cluster: what ClusterSide needs of it, and what the head says.
+#include "raylet/node_server.h"
+
+#include "common/check.h"
+#include "common/log.h"
+
+#include <sys/epoll.h>
+
+namespace manta::raylet {
+
+Status NodeServer::join_cluster(ClusterParts parts) {
+  link_ = std::move(parts.link);
+  cluster_ = std::make_unique<ClusterSide>(
+      ClusterSide::Self{
+          .info = std::move(parts.self), .session_dir = options_.session_dir, .gatekeeper = std::move(parts.gatekeeper)},
+      *link_,
+      ClusterSide::Node{
+          .step = [this](Event event) { step(std::move(event)); },
+          .send =
+              [this](ProcessId to, wire::Type type, std::string_view body, const std::vector<int>& fds) {
+                Client* client = find_client(to);
+                if (client == nullptr) return false;
+                const Status status = client->connection->send_frame(type, body, fds);
+                if (!status.ok() && status.code() != Code::kUnavailable) overflowing_.push_back(to);
+                watch_writes(*client);
+                return true;
+              },
+          .bell_of =
+              [this](ProcessId process) {
+                const Client* client = find_client(process);
+                return client == nullptr ? nullptr : &client->bell;
+              },
+          .from_head = [this](wire::FromHead message) { on_from_head(std::move(message)); },
+          .to_head =
+              [this](wire::NodeNumber from, wire::ToHead message) {
+                const Status status = head_->send(from, std::move(message));
+                if (!status.ok()) MANTA_LOG(kError, "head", "a node's word is refused", {"node", from}, {"why", status});
+                hear_head();
+              },
+          .store_frame =
+              [this](ProcessId from, wire::Frame& frame) {
+                const Result<bool> was_for_store = store_->handle_forwarded(from, frame.type, frame.body);
+                return !was_for_store.ok() || *was_for_store;
+              },
+          .owner_gone = [this](ProcessId process) { store_->owner_gone(process); },
+          .copies_freed = [this](const wire::DropCopies& message) { store_->copies_freed(message); },
+          .peer_joined =
+              [this](const wire::NodeInfo& info) {
+                transfer_->node_joined(info.number, {.endpoint = info.bulk_endpoint, .fingerprint = info.certificate});
+              },
+          .peer_lost = [this](wire::NodeNumber number, const Status& cause) { transfer_->node_lost(number, cause); },
+          .heartbeat =
+              [this] {
+                return wire::Heartbeat{.view_version = view_version_,
+                                       .has_resources = true,
+                                       .available = core_->available(),
+                                       .waiting = static_cast<uint32_t>(core_->waiting()),
+                                       .placed_up_to = placed_up_to_};
+              }});
+  MANTA_RETURN_IF_ERROR(start_transfer(parts));
+  MANTA_ASSIGN_OR_RETURN([[maybe_unused]] EventLoop::Id id,
+                         loop_->add(link_->wake_fd(), EPOLLIN, [this](uint32_t) { cluster_->on_link(); }));
+  if (cluster_->keys_fd() >= 0) {
+    MANTA_ASSIGN_OR_RETURN(id, loop_->add(cluster_->keys_fd(), EPOLLIN, [this](uint32_t) { cluster_->refresh_keys(); }));
+  }
+  cluster_->begin(std::move(parts.members), std::move(parts.early));
+  if (!cluster_->is_head()) return {};
+  const wire::Join own{.version = MANTA_VERSION, .info = cluster_->info(), .nonce = random_id()};
+  MANTA_RETURN_IF_ERROR(head_->send(wire::kHeadNode, own));
+  hear_head();
+  return {};
+}
+
+Status NodeServer::start_transfer(ClusterParts& parts) {
+  MANTA_ASSIGN_OR_RETURN(
+      transfer_,
+      object_store::Transfer::start(
+          *store_, {.node = options_.number,
+                    .reader = ProcessId{wire::first_id_of(options_.number) + ++last_process_},
+                    .listener_fd = parts.bulk_listener.release(),
+                    .certificate = parts.identity.certificate,
+                    .key = parts.identity.key,
+                    .forward = [this](wire::NodeNumber node, ProcessId from, wire::Type type,
+                                      std::string body) { cluster_->forward(node, from, type, std::move(body)); },
+                    .drop_copies = [this](wire::NodeNumber node,
+                                          const wire::DropCopies& message) { cluster_->drop_copies(node, message); }}));
+  MANTA_ASSIGN_OR_RETURN([[maybe_unused]] EventLoop::Id id,
+                         loop_->add(transfer_->wake_fd(), EPOLLIN, [this](uint32_t) { transfer_->on_wake(); }));
+  return {};
+}
+
+/// As an event, to be stepped in its turn.
+void NodeServer::note_from_head(wire::FromHead message) {
+  if (auto* members = std::get_if<wire::Members>(&message)) {
+    events_.push_back(MembersChanged{std::move(*members)});
+  } else if (auto* view = std::get_if<wire::View>(&message)) {
+    view_version_ = view->version;
+    events_.push_back(ViewChanged{std::move(*view)});
+  } else {
+    if (const auto* place = std::get_if<wire::PlaceActor>(&message)) placed_up_to_ = place->number;
+    events_.push_back(HeadSays{std::move(message)});
+  }
+}
+
+void NodeServer::on_from_head(wire::FromHead message) {
+  note_from_head(std::move(message));
+  hear_head();
+}
+
+}  // namespace manta::raylet

@@ -1,0 +1,232 @@
+// Other nodes: leases there for clients here, leases here for clients there, and what becomes of both when a process, a node
+// or a job ends.
+#include "raylet/raylet_core.h"
+
+#include "common/check.h"
+
+#include <algorithm>
+
+namespace manta::raylet {
+
+RayletCore::Client& RayletCore::meet(ProcessId remote) {
+  Client& client = clients_[remote];
+  client.is_remote = true;
+  client.role = wire::Role::kWorker;
+  return client;
+}
+
+wire::Resources RayletCore::cluster_capacity() const {
+  wire::Resources sum = view_.capacity();
+  add(sum, resources_.capacity());
+  return sum;
+}
+
+// ---------------------------------------------------------------------------------------------------- leases elsewhere
+
+void RayletCore::spill_out() {
+  if (view_.all().empty()) return;
+  const auto held_by = [this](ProcessId owner) { return leases_.held_by(owner); };
+  const auto next = [&]() -> bool {
+    for (const Claim* front : queue_.fronts(held_by)) {
+      if (front->actor || is_remote(front->owner.value)) continue;  // the head placed it; it was asked for to wait here
+      if (const auto node = view_.take_room(front->demand())) return ask(*node, queue_.pop(*front), false), true;
+      if (resources_.is_feasible(front->demand()) || waits_elsewhere(*front)) continue;
+      if (const auto node = view_.least_waiting(front->demand())) return ask(*node, queue_.pop(*front), true), true;
+    }
+    return false;
+  };
+  while (next()) {
+  }
+}
+
+void RayletCore::ask(wire::NodeNumber node, Claim claim, bool may_wait) {
+  emit(AskLease{node,
+                {.owner = claim.owner.value,
+                 .job = claim.job.value,
+                 .request = {.request = claim.request, .scheduling_class = claim.scheduling_class, .backlog = 0},
+                 .may_wait = may_wait}});
+  const RequestKey key{claim.owner, claim.request};
+  asked_.insert_or_assign(key, Asked{std::move(claim), node, may_wait});
+}
+
+// One of a line is enough: the next goes where there is room by then.
+bool RayletCore::waits_elsewhere(const Claim& like) const {
+  return std::ranges::any_of(asked_, [&](const auto& entry) {
+    const Claim& claim = entry.second.claim;
+    return entry.second.waits_there && claim.owner == like.owner && claim.scheduling_class == like.scheduling_class;
+  });
+}
+
+void RayletCore::on(LeaseSpilledBack& event) {
+  const auto it = asked_.find({ProcessId{event.message.owner}, event.message.request});
+  if (it == asked_.end() || it->second.node != event.from) return;
+  Claim claim = std::move(it->second.claim);
+  const bool waited_there = it->second.waits_there;
+  asked_.erase(it);
+  const Status why = wire::from_wire(event.message.why);
+  if (why.code() != Code::kFull) {
+    send(claim.owner, wire::LeaseRefused{claim.request, event.message.why});
+    return schedule();
+  }
+  view_.note_full(event.from, waited_there);
+  const Claim named{.owner = claim.owner, .request = claim.request, .job = {}, .scheduling_class = {}, .actor = {}};
+  if (Status status = queue_.push(std::move(claim)); !status.ok()) refuse(named, status);
+  schedule();
+}
+
+void RayletCore::on(PeerMet& event) {
+  const auto client = clients_.find(event.client);
+  if (client == clients_.end()) return;
+  RemotePeer& peer = remote_peers_[event.remote];
+  peer.pid = event.pid;
+  peer.interested.insert(event.client);
+  client->second.remote_peers.insert(event.remote);
+  const auto asked = asked_.find({event.client, event.request});
+  if (event.lease == 0 || asked == asked_.end()) return;
+  remote_leases_[event.lease] = {event.client, asked->second.claim.demand()};
+  asked_.erase(asked);
+  schedule();
+}
+
+void RayletCore::take_back_asked(const std::function<bool(const Asked&)>& which) {
+  for (auto it = asked_.begin(); it != asked_.end();) {
+    if (!which(it->second)) {
+      ++it;
+      continue;
+    }
+    Claim claim = std::move(it->second.claim);
+    it = asked_.erase(it);
+    const Claim named{.owner = claim.owner, .request = claim.request, .job = {}, .scheduling_class = {}, .actor = {}};
+    if (Status status = queue_.push(std::move(claim)); !status.ok()) refuse(named, status);
+  }
+}
+
+void RayletCore::forget_remote_peers(ProcessId client) {
+  std::erase_if(asked_, [&](const auto& entry) { return entry.first.first == client; });
+  std::erase_if(remote_leases_, [&](const auto& entry) { return entry.second.owner == client; });
+  for (auto it = remote_peers_.begin(); it != remote_peers_.end();) {
+    it->second.interested.erase(client);
+    it = it->second.interested.empty() ? remote_peers_.erase(it) : std::next(it);
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------- leases for others
+
+void RayletCore::on(LeaseAsked& event) {
+  Claim claim{.owner = ProcessId{event.message.owner},
+              .request = event.message.request.request,
+              .job = JobId{event.message.job},
+              .scheduling_class = std::move(event.message.request.scheduling_class),
+              .actor = {},
+              .sequence = next_sequence_++,
+              .since_us = now_us_};
+  if (wire::node_of(event.message.owner) != event.from) return;  // nobody asks in another node's name
+  if (Status status = ResourcePool::validate(claim.demand()); !status.ok()) return refuse(claim, status);
+  if (!resources_.is_feasible(claim.demand())) return refuse(claim, Status(Code::kInvalid, infeasible(claim.demand())));
+  meet(claim.owner).job = claim.job;
+  if (std::optional<Grant> grant = is_ending_ ? std::nullopt : resources_.acquire(claim.demand())) {
+    leases_.add(std::move(claim), std::move(*grant));
+    return assign_workers();
+  }
+  const Status full(Code::kFull, "no room now: " + resources_.explain(claim.demand()));
+  if (!event.message.may_wait || is_ending_) return refuse(claim, full);
+  const Claim named{.owner = claim.owner, .request = claim.request, .job = {}, .scheduling_class = {}, .actor = {}};
+  if (Status status = queue_.push(std::move(claim)); !status.ok()) return refuse(named, status);
+  schedule();
+}
+
+// ---------------------------------------------------------------------------------------------------- jobs
+
+bool RayletCore::has_plan(JobId job) {
+  JobEntry& entry = jobs_[job];
+  if (!entry.plan && !std::exchange(entry.is_asked_for, true)) emit(FetchJob{job});
+  return entry.plan.has_value();
+}
+
+void RayletCore::on(JobFetched& event) {
+  const auto it = jobs_.find(event.job);
+  if (it == jobs_.end()) return;
+  it->second.is_asked_for = false;
+  if (event.status.ok()) {
+    it->second.plan = std::move(event.plan);
+    return schedule();
+  }
+  refuse_leases([&](const Lease& lease) { return lease.claim.job == event.job; },
+                event.status.with_context("this node cannot get the job's program"));
+  drop_job_if_unused(event.job);
+  schedule();
+}
+
+// Detached actors outlive their job: the head ends the others.
+void RayletCore::end_job(JobId job) {
+  if (!jobs_.contains(job)) return;
+  for (auto& [token, worker] : workers_.all()) {
+    const Lease* lease = leases_.find(worker.lease);
+    if (worker.env.job == job && (lease == nullptr || !lease->is_actor())) kill(worker, "its job ended");
+  }
+  drop_job_if_unused(job);
+}
+
+void RayletCore::drop_job_if_unused(JobId job) {
+  const auto is_of_job = [&](const auto& entry) { return entry.second.env.job == job; };
+  if (job.value == driver_.value || std::ranges::any_of(workers_.all(), is_of_job)) return;
+  if (jobs_.erase(job) > 0) emit(DropJob{job});
+}
+
+// ---------------------------------------------------------------------------------------------------- ends
+
+void RayletCore::on(RemoteProcessGone& event) {
+  const ProcessId process{event.message.process};
+  if (!is_remote(process.value)) return;
+  const wire::ProcessDied died{.process = process.value, .pid = event.message.pid, .cause = event.message.cause};
+  if (const auto peer = remote_peers_.extract(process); !peer.empty()) {
+    for (const ProcessId client : peer.mapped().interested) {
+      send(client, died);
+      if (const auto it = clients_.find(client); it != clients_.end()) it->second.remote_peers.erase(process);
+    }
+  }
+  forget_client(process, wire::from_wire(event.message.cause));
+  end_job(JobId{process.value});
+}
+
+void RayletCore::on(MembersChanged& event) {
+  for (wire::NodeInfo& info : event.members.joined)
+    if (info.number != settings_.number) view_.add(std::move(info));
+  for (const wire::NodeGone& gone : event.members.gone) {
+    if (gone.number != settings_.number) {
+      lose_node(gone.number, wire::from_wire(gone.cause));
+    } else if (!std::exchange(is_ending_, true)) {
+      emit(EndNode{});  // the cluster went on without this node: what it still did would be stale
+    }
+  }
+  for (const auto& [process, client] : clients_)
+    if (!client.is_remote && client.role != wire::Role::kObserver) send(process, wire::ClusterCapacity{cluster_capacity()});
+  schedule();
+}
+
+void RayletCore::lose_node(wire::NodeNumber number, const Status& cause) {
+  view_.remove(number);
+  take_back_asked([&](const Asked& asked) { return asked.node == number; });
+  std::erase_if(remote_leases_, [&](const auto& entry) { return wire::node_of(entry.first) == number; });
+  std::set<ProcessId> theirs;
+  for (const auto& [process, peer] : remote_peers_)
+    if (wire::node_of(process.value) == number) theirs.insert(process);
+  for (const auto& [process, client] : clients_)
+    if (wire::node_of(process.value) == number) theirs.insert(process);
+  for (const auto& [job, entry] : jobs_)
+    if (wire::node_of(job.value) == number) theirs.insert(ProcessId{job.value});
+  for (const ProcessId process : theirs) {
+    const auto peer = remote_peers_.find(process);
+    RemoteProcessGone gone{{.process = process.value,
+                            .pid = peer == remote_peers_.end() ? 0 : peer->second.pid,
+                            .cause = wire::to_wire(cause)}};
+    on(gone);
+  }
+}
+
+void RayletCore::on(ViewChanged& event) {
+  for (const wire::NodeView& view : event.view.changed) view_.update(view);
+  schedule();
+}
+
+}  // namespace manta::raylet

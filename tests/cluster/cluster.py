@@ -1,0 +1,222 @@
+"""A cluster for tests: mantads on this machine, each in a network namespace of its own where that is allowed."""
+import contextlib
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+BIN = pathlib.Path(os.environ["MANTA_BIN"])
+DEADLINE_S = 60
+
+
+class Node:
+    """One mantad. `said` is the file with what it printed."""
+
+    def __init__(self, arguments, folder, prefix=(), env=None):
+        folder.mkdir(parents=True)
+        self.folder = folder
+        self.said = folder / "said.txt"
+        self.prefix = list(prefix)
+        with open(self.said, "w") as out:
+            self.process = subprocess.Popen(
+                self.prefix + [str(BIN / "mantad"), "--session-dir", str(folder / "session"), *map(str, arguments)],
+                stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                env={**os.environ, "MANTA_LOG_DIR": str(folder), "MANTA_LOG_LEVEL": "debug", **(env or {})})
+
+    def wait_for(self, text, timeout_s=DEADLINE_S):
+        """The rest of the line that begins with `text`."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            for line in self.said.read_text().splitlines():
+                if line.startswith(text):
+                    return line[len(text):].strip()
+            if self.process.poll() is not None:
+                raise AssertionError(f"mantad ended with {self.process.returncode}: {self.said.read_text()}")
+            time.sleep(0.02)
+        raise AssertionError(f"mantad did not say '{text}' within {timeout_s} s: {self.said.read_text()}")
+
+    def kill(self, number=signal.SIGKILL):
+        self.process.send_signal(number)
+        return self.process.wait(timeout=DEADLINE_S)
+
+
+class Program:
+    """A driver that runs; what it prints on either stream goes to a file."""
+
+    def __init__(self, words, said, env):
+        self.said = said
+        with open(said, "w") as out:
+            self.process = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env)
+
+    def wait_for(self, text, timeout_s=DEADLINE_S):
+        """The first line with `text` in it."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            for line in self.said.read_text(errors="replace").splitlines():
+                if text in line:
+                    return line
+            if self.process.poll() is not None and text not in self.said.read_text(errors="replace"):
+                raise AssertionError(f"the program ended with {self.process.returncode}: {self.said.read_text()}")
+            time.sleep(0.02)
+        raise AssertionError(f"the program did not say '{text}' within {timeout_s} s: {self.said.read_text()}")
+
+    def end(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+        return self.process.wait(timeout=DEADLINE_S)
+
+
+def may_make_networks():
+    """Whether network namespaces can be made here: root, and the tools are there."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        return False
+    name = f"manta-try-{os.getpid()}"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True).returncode == 0
+    subprocess.run(["ip", "netns", "del", name], capture_output=True)
+    return made
+
+
+class Network:
+    """Namespaces joined by a bridge in one of their own: a machine each, as far as sockets go."""
+
+    count = 0
+
+    def __init__(self):
+        Network.count += 1
+        self.name = f"mt{os.getpid() % 100000}-{Network.count}"
+        self.hosts = []
+        self.ip("netns", "add", f"{self.name}-sw")
+        self.ip("-n", f"{self.name}-sw", "link", "add", "br0", "type", "bridge")
+        self.ip("-n", f"{self.name}-sw", "link", "set", "br0", "up")
+
+    @staticmethod
+    def ip(*words):
+        subprocess.run(["ip", *words], check=True, capture_output=True)
+
+    def add_host(self):
+        """Its namespace and address."""
+        number = len(self.hosts) + 1
+        host, switch = f"{self.name}-{number}", f"{self.name}-sw"
+        self.ip("netns", "add", host)
+        self.hosts.append(host)
+        self.ip("link", "add", "eth0", "netns", host, "type", "veth", "peer", "name", f"p{number}", "netns", switch)
+        self.ip("-n", switch, "link", "set", f"p{number}", "master", "br0", "up")
+        self.ip("-n", host, "addr", "add", f"10.99.0.{number}/24", "dev", "eth0")
+        self.ip("-n", host, "link", "set", "eth0", "up")
+        self.ip("-n", host, "link", "set", "lo", "up")
+        return host, f"10.99.0.{number}"
+
+    def close(self):
+        for host in [*self.hosts, f"{self.name}-sw"]:
+            subprocess.run(["ip", "netns", "del", host], capture_output=True)
+
+
+class Cluster:
+    """A head and `nodes - 1` more nodes, and a place for drivers. Each in a network namespace of its own, with keys, where that
+    is allowed; else (or with `keys=False`) on loopback."""
+
+    def __init__(self, nodes=3, cpus=1, flags=(), keys=True):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="manta-cluster-"))
+        self.flags = ["--cpus", str(cpus), "--store-bytes", str(1 << 30), *flags]
+        self.nodes = []
+        self.count = 0
+        self.network = None
+        self.keys = self.folder / "keys" if keys else None
+        try:
+            if keys:
+                self.manta("keys", "create", "--keys", self.keys)
+                if may_make_networks():
+                    self.network = Network()
+            self.head = self.start_head()
+            for _ in range(nodes - 1):
+                self.add()
+            for node in self.nodes[1:]:
+                node.wait_for("mantad: joined ")
+            self.driver_prefix, self.driver_env = self.make_place("driver", self.count)
+        except BaseException:
+            self.close()
+            raise
+
+    def manta(self, *words):
+        return subprocess.run([str(BIN / "manta"), *map(str, words)], check=True, capture_output=True, text=True).stdout
+
+    def make_place(self, role, number):
+        """Where a node or driver lives: the words before its program, and the environment that brings it in."""
+        prefix, address = [], "127.0.0.1"
+        if self.network is not None:
+            host, address = self.network.add_host()
+            prefix = ["ip", "netns", "exec", host]
+        env = {"MANTA_LISTEN": f"tcp://{address}:*", "MANTA_ADDRESS": getattr(self, "address", "")}
+        if self.keys is not None and role != "head":
+            token = self.folder / f"token-{number}"
+            self.manta("token", "create", "--keys", self.keys, "--head", self.address, "--role", role, "--out", token)
+            env |= {"MANTA_KEYS": str(self.folder / f"keys-{number}"), "MANTA_JOIN_TOKEN": str(token)}
+        return prefix, env
+
+    def start(self, prefix, *arguments):
+        node = Node([*arguments, *self.flags], self.folder / f"node-{self.count}", prefix,
+                    env={"MANTA_TEST_NODE": str(self.count)})
+        self.count += 1
+        self.nodes.append(node)
+        return node
+
+    def start_head(self):
+        prefix, env = self.make_place("head", 0)
+        keys = ["--keys", self.keys] if self.keys is not None else []
+        head = self.start(prefix, "--head", "--listen", env["MANTA_LISTEN"], "--state-dir", self.folder / "state", *keys)
+        self.address = head.wait_for("mantad: the head listens on ")
+        return head
+
+    def add(self):
+        prefix, env = self.make_place("node", self.count)
+        keys = ["--keys", env["MANTA_KEYS"], "--join-token", env["MANTA_JOIN_TOKEN"]] if self.keys is not None else []
+        return self.start(prefix, "--address", self.address, "--listen", env["MANTA_LISTEN"], *keys)
+
+    def environment(self):
+        env = {**os.environ, **self.driver_env, "MANTA_MANTAD": str(BIN / "mantad")}
+        self.driver_env.pop("MANTA_JOIN_TOKEN", None)  # good for once; afterwards its key is known
+        return env
+
+    def words(self, program, arguments):
+        return [*self.driver_prefix, str(BIN / program), *map(str, arguments)]
+
+    def run(self, program, *arguments, timeout_s=DEADLINE_S):
+        """Runs a driver against the cluster; its finished process, with what it printed."""
+        return subprocess.run(self.words(program, arguments), capture_output=True, text=True, timeout=timeout_s,
+                              env=self.environment())
+
+    def start_program(self, program, *arguments):
+        self.count += 1
+        return Program(self.words(program, arguments), self.folder / f"program-{self.count}.txt", self.environment())
+
+    def log_of(self, node):
+        return "".join(path.read_text(errors="replace") for path in node.folder.glob("mantad-*.log"))
+
+    def logs(self):
+        text = ""
+        for path in sorted(self.folder.glob("node-*/*")):
+            if path.is_file():
+                text += f"--- {path}\n" + path.read_text(errors="replace")[-4000:]
+        return text
+
+    def close(self):
+        for node in reversed(self.nodes):
+            if node.process.poll() is None:
+                node.process.terminate()
+        for node in self.nodes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                node.process.wait(timeout=10)
+            if node.process.poll() is None:
+                node.process.kill()
+                node.process.wait()
+        if self.network is not None:
+            self.network.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()

@@ -1,0 +1,49 @@
+"""Programs on a cluster of several nodes of this machine."""
+import signal
+import unittest
+
+from cluster import Cluster
+
+
+class ClusterTest(unittest.TestCase):
+
+    def check(self, cluster, done):
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr + cluster.logs())
+        return done.stdout
+
+    def test_a_program_runs_on_the_other_nodes(self):
+        with Cluster(nodes=3) as cluster:
+            self.assertIn("the sum of 1000 products is 1498500",
+                          self.check(cluster, cluster.run("manta-example-hello-tasks")))
+
+    def test_calls_and_actors_do_what_they_do_on_one_node(self):
+        # But for what depends on one node: there an infeasible task is refused, here it waits for a node that could join.
+        with Cluster(nodes=3, cpus=2) as cluster:
+            self.check(cluster, cluster.run("runtime_calls_test", "--gtest_filter=-Options.ReachTheWorker", timeout_s=240))
+            self.check(cluster, cluster.run("runtime_actors_test", timeout_s=240))
+
+    def test_objects_cross_nodes(self):
+        with Cluster(nodes=3) as cluster:
+            said = self.check(cluster, cluster.run("cluster-graph", 300, 7, 100e3, 4e6, timeout_s=240))
+            self.assertRegex(said, r"300 tasks right, on 3 nodes")
+
+    def test_what_ran_on_a_killed_node_is_done_again(self):
+        # Results of a size that their owner keeps: those in the node's store are gone with it.
+        with Cluster(nodes=3) as cluster:
+            program = cluster.start_program("cluster-graph", 1500, 3, 1e3, 60e3)
+            program.wait_for("300 looked at")
+            cluster.nodes[2].kill(signal.SIGKILL)
+            self.assertIsNone(program.process.poll())
+            program.wait_for("1500 tasks right", timeout_s=120)
+            self.assertEqual(program.process.wait(timeout=20), 0)
+
+    def test_what_no_node_could_hold_waits_and_says_so(self):
+        with Cluster(nodes=2) as cluster:
+            done = cluster.start_program("runtime_calls_test", "--gtest_filter=Options.ReachTheWorker")
+            seen = done.wait_for("tasks wait for a node that could hold them")
+            done.end()
+            self.assertIn("4000 CPUs", seen)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

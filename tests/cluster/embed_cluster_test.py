@@ -1,0 +1,53 @@
+"""The main job on a cluster of three: what it gives on one node, also when a node is killed in the middle."""
+import pathlib
+import signal
+import sys
+import threading
+import time
+import unittest
+
+import pyarrow.parquet as pq
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from cluster import Cluster
+from embed_support import TINY, EmbedTest, random_texts, table_of, wait_until
+
+
+class EmbedOnACluster(EmbedTest):
+
+    def setUp(self):
+        super().setUp()
+        self.source = self.write("in.parquet", table_of(random_texts(4000)), row_group_size=500)
+        self.expected = self.embed(self.source, "--workers", "2")
+
+    def embed_there(self, cluster, out):
+        done = cluster.run("manta-embed", "--model", TINY, "--input", self.source, "--output", out, "--workers", "3",
+                           timeout_s=120)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr + cluster.logs())
+        table = pq.read_table(out)
+        self.assertEqual(table.drop_columns(["embedding"]), self.expected.drop_columns(["embedding"]))
+        for got, wanted in zip(table["embedding"].to_pylist(), self.expected["embedding"].to_pylist()):
+            self.assertLess(max(abs(a - b) for a, b in zip(got, wanted)), 1e-5)
+
+    def test_the_pool_is_spread_and_the_result_the_same(self):
+        with Cluster(nodes=3) as cluster:
+            self.embed_there(cluster, self.out.parent / "there")
+            worked = [node for node in cluster.nodes if "actor has a worker" in cluster.log_of(node)]
+            self.assertEqual(len(worked), 3)
+
+    def test_a_node_killed_in_the_middle_costs_no_row(self):
+        with Cluster(nodes=3) as cluster:
+            def kill_when_it_works():
+                wait_until(lambda: "actor has a worker" in cluster.log_of(cluster.nodes[2]))
+                time.sleep(0.3)  # into its batches
+                cluster.nodes[2].kill(signal.SIGKILL)
+
+            killer = threading.Thread(target=kill_when_it_works)
+            killer.start()
+            self.embed_there(cluster, self.out.parent / "there")
+            self.assertIsNotNone(cluster.nodes[2].process.poll(), "it ended before the node was killed")
+            killer.join()
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
