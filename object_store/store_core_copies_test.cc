@@ -179,6 +179,19 @@ TEST_F(StoreCoreCopies, WhatAnotherNodesProcessOwnsGoesWithItAndWithItsNode) {
   EXPECT_EQ(node.core.counts().objects, 0u);
 }
 
+TEST_F(StoreCoreCopies, MemoryIsAskedForWhenItsTurnComes) {
+  for (int i = 0; i < 2; ++i) node.read(1, node.add_remote(9, 15 * kMiB)), node.finish_pull(0), node.unpin(0);
+  node.advance(milliseconds(200));
+  node.read(1, node.add_remote(9, 20 * kMiB));
+  const uint64_t request = node.read(2, node.add_remote(9, 30 * kMiB));  // waits for the one before it, not for memory yet
+  ASSERT_EQ(node.pulls.size(), 1u);
+  node.finish_pull(0);
+  for (int i = 0; i < 10 && node.pulls.empty(); ++i) node.advance(milliseconds(30));
+  ASSERT_EQ(node.pulls.size(), 1u);
+  node.finish_pull(0);
+  EXPECT_TRUE(node.answers.at(request).ok());
+}
+
 TEST_F(StoreCoreCopies, AnObjectLargerThanTheStoreIsRefused) {
   const uint64_t request = node.read(1, node.add_remote(9, 65 * kMiB));
   EXPECT_EQ(node.answers.at(request).code(), Code::kFull);

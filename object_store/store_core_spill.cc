@@ -9,6 +9,7 @@
 #include "object_store/used_map.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace manta::object_store {
 namespace {
@@ -368,13 +369,16 @@ void StoreCore::serve_restores() {
     effects_.emplace_back(
         effect::ReadSpill{name, spilled.id, spilled.file, spilled.record, spilled.size_bytes, {slot.segment}, slot.offset});
   }
-  pulls_lack_room_ = false;
+  const bool lacked_room = std::exchange(pulls_lack_room_, false);
   while (!pull_queue_.empty()) {
     const Name name = pull_queue_.begin()->second;
     Spilled& spilled = spilled_.at(name);
     if (!may_pull(spilled)) return;
     pulls_lack_room_ = !begin_restore(name, spilled);
-    if (pulls_lack_room_) return;
+    if (pulls_lack_room_) {
+      if (!lacked_room) ask_for_memory();  // its turn has come since it was asked for
+      return;
+    }
     begin_pull(name, spilled);
   }
 }

@@ -2,7 +2,14 @@
 
 #include "common/check.h"
 
+#include <algorithm>
+
 namespace manta::object_store {
+namespace {
+
+constexpr auto kServeOnWithin = std::chrono::seconds(5);
+
+}  // namespace
 
 bool BulkSource::is_ready(const BulkRequest& request) const { return reader_.client().is_in_memory(request.location()); }
 
@@ -22,12 +29,13 @@ Result<ChunkBytes> BulkSource::read(const BulkRequest& request, wire::NodeNumber
     if (!chunk.elsewhere.empty()) return chunk;
     served_bytes_ += request.size_bytes;
   } else {
-    Status status = under_way_.read_part(request, chunk.copied, Clock::real().now() + timeout);
+    const Time deadline = Clock::real().now() + std::min<std::chrono::milliseconds>(timeout, kServeOnWithin);
+    Status status = under_way_.read_part(request, chunk.copied, deadline);
     if (status.ok()) {
       chunk.bytes = chunk.copied;
       return chunk;
     }
-    if (status.code() != Code::kNotFound) return status;
+    if (status.code() != Code::kNotFound) return status;  // the peer asks the home, which has it
     MANTA_ASSIGN_OR_RETURN(chunk.pinned, reader_.client().pin_if_here(at, timeout));
     if (chunk.pinned.size() != request.object_bytes)
       return Status(Code::kNotFound, "the copy that is here has another size");

@@ -212,7 +212,8 @@ TEST(Spread, EachChunkIsGivenAwayOnceWhileSeveralRead) {
   EXPECT_TRUE(spread.elsewhere(chunk(1), 3, now).empty());
   EXPECT_EQ(spread.elsewhere(chunk(0), 3, now), std::vector<wire::NodeNumber>{2});
   EXPECT_EQ(spread.elsewhere(chunk(1), 2, now), std::vector<wire::NodeNumber>{3});
-  EXPECT_TRUE(spread.elsewhere(chunk(0), 2, now).empty()) << "3 waits for it to get it";
+  EXPECT_EQ(spread.elsewhere(chunk(0), 4, now), std::vector<wire::NodeNumber>{2}) << "3 itself waits for 2";
+  EXPECT_TRUE(spread.elsewhere(chunk(0), 2, now).empty()) << "it did not get it, and others wait for it to";
   BulkRequest in_vain = chunk(1);
   in_vain.no_redirect = 1;
   EXPECT_TRUE(spread.elsewhere(in_vain, 4, now).empty());

@@ -23,9 +23,11 @@ std::vector<wire::NodeNumber> Spread::elsewhere(const BulkRequest& request, wire
   std::vector<wire::NodeNumber> instead;
   const auto most = std::min<ptrdiff_t>(std::ssize(holders), kMaxElsewhere);
   if (request.no_redirect == 0 && !asks_again) instead.assign(holders.begin(), holders.begin() + most);
-  // Who is named first now is named last next time.
-  if (!instead.empty()) std::rotate(holders.begin(), holders.begin() + 1, holders.end());
-  holders.push_back(peer);
+  if (instead.empty()) {
+    holders.push_back(peer);
+  } else {
+    std::rotate(holders.begin(), holders.begin() + 1, holders.end());  // who is named first now is named last next time
+  }
   return instead;
 }
 

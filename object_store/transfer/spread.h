@@ -3,6 +3,9 @@
 // about as much as it receives, and all are done in little more than the time of one transfer. A pure policy: no clock, no
 // I/O.
 //
+// Only those are named who get the chunk from its home itself: what they wait for depends on nobody else, so that nobody
+// waits in a circle.
+//
 // Only large objects, and only while at least two nodes read one; a node that was sent elsewhere in vain says so, and is
 // served.
 //
@@ -32,7 +35,7 @@ class Spread {
  private:
   struct Object {
     std::map<wire::NodeNumber, Time> readers;            // and when each last asked
-    std::vector<std::vector<wire::NodeNumber>> holders;  // of each chunk, or about to be; the next to be named first
+    std::vector<std::vector<wire::NodeNumber>> holders;  // of each chunk, from here; the next to be named first
     Time last_used;
   };
   [[nodiscard]] Object& object_of(const BulkRequest& request, Time now);
