@@ -4,6 +4,7 @@
 #include "actors/shared_host.h"
 #include "actors/spin.h"
 #include "common/check.h"
+#include "wire/cluster.h"
 
 #include <manta/error.h>
 
@@ -107,11 +108,12 @@ Result<NodeRuntime::Greeting> NodeRuntime::greet(NodeRuntimeOptions& options, st
 }
 
 Status NodeRuntime::open_store(Greeting& greeting) {
-  MANTA_ASSIGN_OR_RETURN(
-      store_, object_store::StoreClient::create(greeting.object_table, std::move(greeting.hazard),
-                                                [this](wire::Type type, std::string_view body, const std::vector<int>& fds) {
-                                                  return connection_->send_frame(type, body, fds);
-                                                }));
+  MANTA_ASSIGN_OR_RETURN(store_, object_store::StoreClient::create(
+                                     greeting.object_table, std::move(greeting.hazard),
+                                     [this](wire::Type type, std::string_view body, const std::vector<int>& fds) {
+                                       return connection_->send_frame(type, body, fds);
+                                     },
+                                     wire::node_of(self_.value)));
   tasks_.set_capacity(welcome_.capacity);
   return {};
 }
