@@ -140,7 +140,7 @@ TEST(NodeLink, FramesForAPeerThatNeverAnswersAreBounded) {
   }
   EXPECT_EQ(last.code(), Code::kFull);
   EXPECT_GE(taken, 50u);
-  EXPECT_LE(taken, 105u);
+  EXPECT_LE(taken, 135u);  // the batch that is being made is not counted
   const auto lost = a.wait_for(What::kLost);
   ASSERT_TRUE(lost);
   EXPECT_EQ(lost->from, 2u);
