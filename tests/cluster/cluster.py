@@ -1,5 +1,6 @@
 """A cluster for tests: mantads on this machine, each in a network namespace of its own where that is allowed."""
 import contextlib
+import functools
 import os
 import pathlib
 import shutil
@@ -68,16 +69,6 @@ class Program:
         return self.process.wait(timeout=DEADLINE_S)
 
 
-def may_make_networks():
-    """Whether network namespaces can be made here: root, and the tools are there."""
-    if os.geteuid() != 0 or shutil.which("ip") is None:
-        return False
-    name = f"manta-try-{os.getpid()}"
-    made = subprocess.run(["ip", "netns", "add", name], capture_output=True).returncode == 0
-    subprocess.run(["ip", "netns", "del", name], capture_output=True)
-    return made
-
-
 class Network:
     """Namespaces joined by a bridge in one of their own: a machine each, as far as sockets go."""
 
@@ -87,9 +78,13 @@ class Network:
         Network.count += 1
         self.name = f"mt{os.getpid() % 100000}-{Network.count}"
         self.hosts = []
-        self.ip("netns", "add", f"{self.name}-sw")
-        self.ip("-n", f"{self.name}-sw", "link", "add", "br0", "type", "bridge")
-        self.ip("-n", f"{self.name}-sw", "link", "set", "br0", "up")
+        try:
+            self.ip("netns", "add", f"{self.name}-sw")
+            self.ip("-n", f"{self.name}-sw", "link", "add", "br0", "type", "bridge")
+            self.ip("-n", f"{self.name}-sw", "link", "set", "br0", "up")
+        except subprocess.CalledProcessError:
+            self.close()
+            raise
 
     @staticmethod
     def ip(*words):
@@ -111,6 +106,23 @@ class Network:
     def close(self):
         for host in [*self.hosts, f"{self.name}-sw"]:
             subprocess.run(["ip", "netns", "del", host], capture_output=True)
+
+
+@functools.cache
+def may_make_networks():
+    """Whether namespaces with a bridge between them can be made here: root, the tools, and a kernel that allows it."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        return False
+    network = None
+    try:
+        network = Network()
+        network.add_host()
+        return True
+    except subprocess.CalledProcessError:
+        return False
+    finally:
+        if network is not None:
+            network.close()
 
 
 class Cluster:
