@@ -185,12 +185,12 @@ class NodeServer {
   std::unique_ptr<wire::HeadLink> head_;
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<RayletCore> core_;
+  std::unique_ptr<object_store::StoreServer> store_;
   std::unique_ptr<wire::NodeLink> link_;
-  std::unique_ptr<object_store::Transfer> transfer_;
-  std::unique_ptr<ClusterSide> cluster_;  // none in a session of one node
+  std::unique_ptr<object_store::Transfer> transfer_;  // of store_: gone before it
+  std::unique_ptr<ClusterSide> cluster_;              // none in a session of one node
   uint64_t view_version_ = 0;
   uint64_t placed_up_to_ = 0;
-  std::unique_ptr<object_store::StoreServer> store_;
   OomWatch oom_;
   MemoryWatch memory_;
   int64_t next_memory_us_ = 0;

@@ -2,10 +2,12 @@
 // Thread safety: everything. A pool outlives the messages made from it, so it outlives the ZeroMQ context.
 #pragma once
 
+#include "common/check.h"
 #include "wire/net/batch.h"
 
 #include <zmq.hpp>
 
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <mutex>
@@ -19,6 +21,8 @@ class BufferPool {
  public:
   using Buffer = std::unique_ptr<std::byte[]>;  // kBatchBytes
 
+  ~BufferPool() { MANTA_CHECK(lent_ == 0, lent_.load()); }
+
   Buffer take() {
     {
       std::lock_guard lock(mutex_);
@@ -30,30 +34,28 @@ class BufferPool {
     }
     return std::make_unique_for_overwrite<std::byte[]>(kBatchBytes);
   }
-  void give_back(Buffer buffer) {
-    std::lock_guard lock(mutex_);
-    if (free_.size() < kMaxFree) free_.push_back(std::move(buffer));
-  }
 
   /// A message that is the first `size_bytes` of the buffer and gives it back at its end.
   zmq::message_t message_of(Buffer buffer, size_t size_bytes) {
-    struct Owner {
-      BufferPool* pool;
-      Buffer buffer;
-    };
-    auto* owner = new Owner{this, std::move(buffer)};
-    return {owner->buffer.get(), size_bytes,
-            [](void*, void* hint) {
-              const std::unique_ptr<Owner> ended(static_cast<Owner*>(hint));
-              ended->pool->give_back(std::move(ended->buffer));
-            },
-            owner};
+    ++lent_;
+    std::byte* const bytes = buffer.release();
+    return {bytes, size_bytes,
+            [](void* data, void* pool) { static_cast<BufferPool*>(pool)->give_back(static_cast<std::byte*>(data)); }, this};
   }
 
  private:
   static constexpr size_t kMaxFree = 64;
 
-  std::mutex mutex_;
+  void give_back(std::byte* bytes) {
+    --lent_;
+    Buffer buffer(bytes);
+    std::lock_guard lock(mutex_);
+    if (free_.size() < kMaxFree) free_.push_back(std::move(buffer));
+  }
+
+  /// Those that are messages now. Also what orders their filling, by one thread, before their freeing, by another.
+  std::atomic<size_t> lent_{0};
+  std::mutex mutex_;  // guards `free_`
   std::vector<Buffer> free_;
 };
 

@@ -105,6 +105,8 @@ TEST(LinkChannels, EitherEndMayOpenFirst) {
   ASSERT_TRUE(pair.a.link->send(2, Heartbeat{}).ok());
   ASSERT_TRUE(pair.b.wait_for(What::kFrame));
   ASSERT_TRUE(pair.worker.relay(kChannel, pair.b, 1).ok());
+  EXPECT_EQ(pair.worker.relay(kChannel, pair.b, 1).code(), Code::kExists);
+  EXPECT_EQ(pair.worker.relay({5}, pair.b, 3).code(), Code::kNotFound);
   const Echo echo(pair.worker);
   size_t back = 0;
   for (int i = 0; i < 300 && back == 0; ++i) {
@@ -112,8 +114,6 @@ TEST(LinkChannels, EitherEndMayOpenFirst) {
     back = pair.caller.take([&](const RingMessage& message) { EXPECT_TRUE(std::ranges::equal(message.body, body)); });
   }
   EXPECT_EQ(back, 1u);
-  EXPECT_EQ(pair.worker.relay(kChannel, pair.b, 1).code(), Code::kExists);
-  EXPECT_EQ(pair.worker.relay({5}, pair.b, 3).code(), Code::kNotFound);
 }
 
 TEST(LinkChannels, ACutConnectionLosesAndDoublesNothing) {
