@@ -53,7 +53,9 @@ void ActorOwner::enqueue(Call& call) {
 void ActorOwner::pump(ActorClient& actor) {
   while (actor.phase == ActorPhase::kAlive && actor.peer != nullptr && !actor.queued.empty()) {
     Call& call = *actor.queued.front();
-    if (call.unresolved > 0 || !io_.send(call, *actor.peer)) break;
+    if (call.unresolved > 0) break;
+    if (io_.has_lost_argument && io_.has_lost_argument(call)) return io_.hold(call);
+    if (!io_.send(call, *actor.peer)) break;
     actor.queued.pop_front();
     actor.sent.push_back(&call);
   }

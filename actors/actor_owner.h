@@ -47,6 +47,8 @@ class ActorOwner {
     std::function<bool(Call&, Peer&)> send;
     std::function<void(Call&, const Status&)> fail;
     std::function<std::string(const ActorClient&)> encode_arguments;
+    std::function<bool(const Call&)> has_lost_argument{};  ///< Since it was ready: then the call waits in its place,
+    std::function<void(Call&)> hold{};                     ///< and `argument_ready` follows.
   };
   explicit ActorOwner(Io io) : io_(std::move(io)) {}
 

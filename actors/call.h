@@ -2,6 +2,9 @@
 //
 //   kWaiting --(all Ref arguments ready)--> kQueued --(room on a worker)--> kSent --(reply)--> kDone
 //                     taken back, or its worker died with retries left: kSent --> kQueued
+//                     an argument was lost since: kQueued --> kWaiting
+//
+// A task whose results lie in the store is kept when it is done, as their lineage (see lineage.h), and may run again.
 //
 // Thread safety: everything under the runtime's lock. A call never blocks and is deleted when it is done.
 #pragma once
@@ -10,6 +13,7 @@
 
 #include <chrono>
 #include <deque>
+#include <list>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,6 +22,7 @@ namespace manta {
 
 class Peer;
 struct Lease;
+struct Call;
 struct ActorClient;
 
 /// What the options of a submission say beyond placement. Shared by the submissions that were made with one set of options.
@@ -38,6 +43,21 @@ struct StreamState {
   uint64_t arrived = 0;
   int slot = -1;  ///< Of the channel's progress counters.
   bool closed = false;
+};
+
+/// What is kept of a task for its results, when it is done (lineage.h).
+struct LineageRecord {
+  struct Held {
+    detail::ObjectEntry* entry = nullptr;
+    uint32_t argument = 0;
+    bool is_inside = false;
+  };
+  std::vector<detail::ObjectEntry*> results;  ///< By index; null for one that is gone, or does not lie in the store.
+  size_t live = 0;                            ///< How many are not null.
+  std::vector<Held> held;                     ///< Its Refs, while it does not run.
+  size_t size_bytes = 0;
+  bool is_running = false;
+  std::list<Call*>::iterator place;
 };
 
 enum class CallState : uint8_t { kWaiting, kQueued, kSent, kDone };
@@ -62,6 +82,7 @@ struct Call {
   std::vector<detail::Handle> inside;        ///< Refs in the stored value whose reply is to come.
   detail::Handle target;                     ///< The life of the shared actor it calls, held until it is over.
   std::unique_ptr<StreamState> stream;
+  std::unique_ptr<LineageRecord> lineage;  ///< Of one that is kept: then the results above are empty.
   // Where it is queued or sent:
   struct TaskClass* task_class = nullptr;
   ActorClient* actor = nullptr;
@@ -73,6 +94,10 @@ struct Call {
 
   [[nodiscard]] detail::Handle& result_at(size_t index) { return index == 0 ? result : more_results[index - 1]; }
   [[nodiscard]] size_t result_count() const { return 1 + more_results.size(); }
+  /// Null for one of a call that runs again, when nobody needs it any more.
+  [[nodiscard]] detail::ObjectEntry* result_entry(size_t index) {
+    return lineage ? lineage->results[index] : result_at(index).get();
+  }
 };
 
 }  // namespace manta

@@ -9,7 +9,7 @@
 //            kInside    ReplyHeader ids              Refs inside the stored value that follows, as many messages as they
 //            take
 //
-// A value is a blob in place, or the 40-byte location of one in the store. `kept` are the ids of Refs that came with the
+// A value is a blob in place, or the 48-byte location of one in the store. `kept` are the ids of Refs that came with the
 // arguments and that the worker still holds: the caller registers them with their owners before it lets its own go.
 // The other side may be broken or hostile: a Cursor never reads past its end, and says so.
 #pragma once
@@ -71,11 +71,11 @@ struct PartHeader {
 struct PackedLocation {
   uint64_t segment, offset, size_bytes;
   uint32_t slot, generation;
-  uint64_t reserved;
+  uint64_t owner, sequence;  ///< Of an argument, the object: its owner knows where else it lies. Else 0.
 };
-static_assert(sizeof(PackedLocation) == 40);
-[[nodiscard]] inline PackedLocation pack(const wire::ObjectLocation& at) {
-  return {at.segment, at.offset, at.size_bytes, at.slot, at.generation, 0};
+static_assert(sizeof(PackedLocation) == 48);
+[[nodiscard]] inline PackedLocation pack(const wire::ObjectLocation& at, const ObjectId& id = {}) {
+  return {at.segment, at.offset, at.size_bytes, at.slot, at.generation, id.owner, id.sequence};
 }
 [[nodiscard]] inline wire::ObjectLocation unpack(const PackedLocation& at) {
   return {at.segment, at.offset, at.size_bytes, at.slot, at.generation};

@@ -14,7 +14,7 @@
 
 namespace manta {
 
-class InlineRuntime final : public Runtime {
+class InlineRuntime : public Runtime {
  public:
   InlineRuntime();
   ~InlineRuntime() override;

@@ -1,4 +1,5 @@
 // NodeRuntime: from a submission to its last reply.
+#include "actors/bytes_setting.h"
 #include "actors/call_options.h"
 #include "actors/node_runtime.h"
 #include "actors/registry.h"
@@ -8,14 +9,13 @@
 #include <manta/error.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
-#include <cstdlib>
 
 namespace manta {
 
 using detail::Argument;
 using detail::Handle;
+using detail::Maker;
 using detail::ObjectEntry;
 using detail::ObjectState;
 
@@ -24,20 +24,9 @@ namespace {
 constexpr size_t kMaxLiveCalls = 4'000'000;
 constexpr size_t kMaxQueuedBytes = size_t{256} << 20;
 
-/// MANTA_MAX_QUEUED_BYTES, for drivers with little or much memory. Throws Error(kInvalid) when it is no size.
+/// MANTA_MAX_QUEUED_BYTES, for drivers with little or much memory.
 size_t most_queued_bytes() {
-  static const size_t most = [] {
-    const char* const text = std::getenv("MANTA_MAX_QUEUED_BYTES");
-    if (text == nullptr || *text == '\0') return kMaxQueuedBytes;
-    const std::string_view given = text;
-    size_t bytes = 0;
-    const auto [end, error] = std::from_chars(given.data(), given.data() + given.size(), bytes);
-    if (error != std::errc() || end != given.data() + given.size() || bytes == 0) {
-      throw Error(Status(Code::kInvalid, "MANTA_MAX_QUEUED_BYTES is \"" + std::string(given) +
-                                             "\"; it must be a whole number of bytes above 0"));
-    }
-    return bytes;
-  }();
+  static const size_t most = bytes_setting("MANTA_MAX_QUEUED_BYTES", kMaxQueuedBytes, 1);
   return most;
 }
 
@@ -176,26 +165,19 @@ void NodeRuntime::start_actor_call(Call& call) {
 }
 
 void NodeRuntime::resolve_arguments(Call& call) {
-  struct Waiting {
-    NodeRuntime* runtime;
-    Call* call;
-  };
   ++call.unresolved;
   for (const Argument& argument : call.arguments) {
     if (!argument.ref) continue;
     ObjectEntry& entry = *argument.ref.get();
-    if (entry.is_ready()) {
+    if (objects_.is_lost(entry)) objects_.lose(entry);
+    if (!entry.awaits_value()) {
       if (entry.state == ObjectState::kFailed)
         fail_call(call, entry.error.with_context("an argument of " + call_name(call)));
       continue;
     }
     objects_.fetch(entry);
     ++call.unresolved;
-    entry.waiters.push_back({[](void* context) {
-                               const std::unique_ptr<Waiting> self(static_cast<Waiting*>(context));
-                               self->runtime->argument_ready(*self->call);
-                             },
-                             new Waiting{this, &call}});
+    entry.waiters.push_back({&ArgumentWait::ready, new ArgumentWait{this, &call}});
     if (call.state == CallState::kDone) break;
   }
   argument_ready(call);
@@ -227,13 +209,13 @@ void NodeRuntime::dispatch(Call& call) {
 void NodeRuntime::store_arguments(Call& call) {
   ++call.unresolved;
   const size_t size = Peer::message_bytes(call) - sizeof(CallHeader);
-  post_job([this, &call, size] {
+  post_job([this, &call, size, arguments = Peer::arguments_of(call)] {
     const auto stored = [&]() -> Result<wire::ObjectLocation> {
       MANTA_ASSIGN_OR_RETURN(object_store::MutableBlock block, store_->create(size, kStoreTimeout));
       {
         // The values under the arguments are constant and held by the call.
         Pen pen(block.bytes());
-        Peer::write_arguments(call, pen);
+        Peer::write_arguments(arguments, pen);
       }
       return store_->seal(std::move(block), ObjectId{self_.value, call.first_sequence});
     }();
@@ -272,8 +254,17 @@ bool NodeRuntime::send_call(Call& call, Peer& peer) {
 
 // ---------------------------------------------------------------------------------------------------- replies
 
+void NodeRuntime::set_result(Call& call, size_t index, const Reply& reply) {
+  ObjectEntry* const entry = call.result_entry(index);
+  if (entry != nullptr && entry->awaits_value()) return set_value(call, *entry, reply);
+  const Handle unwanted = objects_.make();  // the call ran again for others: takes the value with it
+  set_value(call, *unwanted.get(), reply);
+}
+
 void NodeRuntime::set_value(Call& call, ObjectEntry& entry, const Reply& reply) {
+  if (entry.extras) entry.extras->inside.clear();  // of a value that is lost
   if (reply.header.value_kind == static_cast<uint32_t>(PartKind::kStored)) {
+    entry.maker = call.actor != nullptr ? Maker::kMethod : call.stream ? Maker::kStream : Maker::kTask;
     PackedLocation at;
     std::memcpy(&at, reply.value.data(), sizeof at);
     if (!call.inside.empty()) entry.more().inside = std::exchange(call.inside, {});
@@ -308,10 +299,10 @@ void NodeRuntime::on_reply(Call& call, const Reply& reply) {
         if (!call.stream->closed) call.stream->items.push_back(std::move(item));
         wake_waiters();
       } else if (reply.header.index < call.result_count()) {
-        set_value(call, *call.result_at(reply.header.index).get(), reply);
+        set_result(call, reply.header.index, reply);
       }
       return;
-    case ReplyKind::kResult: set_value(call, *call.result.get(), reply); return finish(call, reply.header.run_ns);
+    case ReplyKind::kResult: set_result(call, 0, reply); return finish(call, reply.header.run_ns);
     case ReplyKind::kDone: {
       const Status missing(Code::kInternal, call_name(call) + " returned " + std::to_string(reply.header.index) +
                                                 " values, not " + std::to_string(call.result_count()));
@@ -320,7 +311,7 @@ void NodeRuntime::on_reply(Call& call, const Reply& reply) {
         count.unsigned_integer(call.stream->arrived);
         objects_.complete(*call.result.get(), count.to_blob());
       }
-      fail_results(call, missing);
+      if (call.stream || reply.header.index < call.result_count()) fail_results(call, missing);
       return finish(call, reply.header.run_ns);
     }
     case ReplyKind::kFailed: {
@@ -355,8 +346,12 @@ void NodeRuntime::finish(Call& call, uint64_t run_ns) {
 }
 
 void NodeRuntime::fail_results(Call& call, const Status& status) {
-  const Status& error = call.cancelled ? Status(Code::kCancelled, call_name(call) + " was cancelled") : status;
-  for (size_t i = 0; i < call.result_count(); ++i) objects_.fail(*call.result_at(i).get(), error);
+  const Status error = call.cancelled ? Status(Code::kCancelled, call_name(call) + " was cancelled")
+                       : call.lineage ? status.with_context("a lost result was to be made again")
+                                      : status;
+  for (size_t i = 0; i < call.result_count(); ++i) {
+    if (ObjectEntry* const entry = call.result_entry(i)) objects_.fail(*entry, error);
+  }
 }
 
 /// Ends a call that no worker has (any more).
@@ -383,7 +378,7 @@ void NodeRuntime::dispose(Call& call) {
   if (call.stream && !call.stream->closed) return;
   --live_calls_;
   queued_bytes_ -= call.argument_bytes;
-  delete &call;
+  if (!lineage_.keep(call)) delete &call;
 }
 
 std::string NodeRuntime::call_name(const Call& call) const {

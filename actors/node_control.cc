@@ -55,6 +55,7 @@ void NodeRuntime::control_main() {
 void NodeRuntime::tick() {
   const Guard guard(lock_);
   const auto now = std::chrono::steady_clock::now();
+  lineage_.tick();
   tasks_.tick(now);
   actors_.tick();
   shared_.flush();
@@ -204,7 +205,10 @@ void NodeRuntime::handle_frame(wire::Frame& frame) {
       with_frame<wire::LeaseBlocked>(frame, [&](auto& m) { tasks_.on_blocked(m.lease, m.blocked, now); });
       break;
     case Type::kClusterCapacity:
-      with_frame<wire::ClusterCapacity>(frame, [&](auto& m) { tasks_.set_capacity(m.capacity); });
+      with_frame<wire::ClusterCapacity>(frame, [&](auto& m) {
+        for (const auto& [node, cause] : m.lost_nodes) objects_.on_node_lost(node, wire::from_wire(cause));
+        tasks_.set_capacity(m.capacity);
+      });
       break;
     case Type::kActorUpdate: on_actor_update(frame); break;
     case Type::kActorFound:
@@ -284,7 +288,11 @@ void NodeRuntime::end_all_calls(const Status& cause) {
   actors_.fail_all(cause);
 }
 
-void NodeRuntime::abandon_calls() { end_all_calls(Status(Code::kUnavailable, "the program has ended")); }
+void NodeRuntime::abandon_calls() {
+  end_all_calls(Status(Code::kUnavailable, "the program has ended"));
+  const Guard guard(lock_);
+  lineage_.clear();
+}
 
 void NodeRuntime::post_job(std::function<void()> job) {
   const std::lock_guard lock(jobs_mutex_);

@@ -1,5 +1,6 @@
 #include "actors/node_runtime.h"
 
+#include "actors/bytes_setting.h"
 #include "actors/own_memory.h"
 #include "actors/shared_host.h"
 #include "actors/spin.h"
@@ -26,6 +27,14 @@ constexpr auto kLongestSleep = std::chrono::milliseconds(100);
 thread_local Running* t_running = nullptr;
 thread_local SpinPolicy t_spin;
 
+constexpr size_t kMostLineageBytes = size_t{256} << 20;
+
+/// MANTA_LINEAGE_BYTES; 0 for none.
+size_t most_lineage_bytes() {
+  static const size_t most = bytes_setting("MANTA_LINEAGE_BYTES", kMostLineageBytes, 0);
+  return most;
+}
+
 bool may_spin() {
   static const bool several = std::thread::hardware_concurrency() > 1;
   return several;
@@ -49,7 +58,10 @@ NodeRuntime::NodeRuntime(NodeRuntimeOptions options, Greeting& greeting)
                        [this](const ActorId& id) {
                          if (!shared_.ended(id.sequence)) actors_.last_handle_gone(id);
                        },
-                       [this](ProcessId process) { (void)connection_->send(wire::WatchProcess{process.value}); }}),
+                       [this](ProcessId process) { (void)connection_->send(wire::WatchProcess{process.value}); },
+                       [this](ObjectEntry& entry, const Status& why) { return lineage_.rebuild(entry, why); },
+                       [this](ObjectEntry& entry) { lineage_.unwanted(entry); },
+                       [this](ObjectEntry& entry) { lineage_.gone(entry); }}),
       tasks_({[this](const wire::RequestLease& request) { (void)connection_->send(request); },
               [this](uint64_t request) { (void)connection_->send(wire::CancelLeaseRequest{request}); },
               [this](uint64_t lease) { (void)connection_->send(wire::ReturnLease{lease}); },
@@ -57,7 +69,8 @@ NodeRuntime::NodeRuntime(NodeRuntimeOptions options, Greeting& greeting)
                 (void)connection_->send(wire::KillLease{lease, reason});
               },
               [this](Call& call, Peer& peer) { return send_call(call, peer); },
-              [this](Call& call, const Status& status) { fail_call(call, status); }}),
+              [this](Call& call, const Status& status) { fail_call(call, status); },
+              [this](const Call& call) { return has_lost_argument(call); }, [this](Call& call) { hold_call(call); }}),
       actors_({[this](const wire::CreateActor& creation) { (void)connection_->send(creation); },
                [this](const ActorId& id) {
                  (void)connection_->send(wire::WatchActor{{id.owner, id.sequence}});
@@ -73,13 +86,16 @@ NodeRuntime::NodeRuntime(NodeRuntimeOptions options, Greeting& greeting)
                  pen.write(uint64_t{scratch.arguments.size()});
                  Peer::write_arguments(scratch, pen);
                  return out;
-               }}),
+               },
+               [this](const Call& call) { return has_lost_argument(call); }, [this](Call& call) { hold_call(call); }}),
       shared_({[this](const ActorOptions& plain) { return create_actor(shared_host_function(), kSharedHostKey, plain, {}); },
                [this](const ActorId& host, const std::vector<uint64_t>& ended) { drop_instances(host, ended, {}); },
                [this](const ActorId& host) {
                  const wire::ActorPhase phase = actors_.client_for(host).phase;
                  return phase == wire::ActorPhase::kRestarting || phase == wire::ActorPhase::kDead;
-               }}) {}
+               }}),
+      lineage_(objects_, {[this](Call& call) { run_again(call); }, [this](Call& call) { stop_again(call); }},
+               most_lineage_bytes()) {}
 
 Result<std::unique_ptr<NodeRuntime>> NodeRuntime::connect(NodeRuntimeOptions options, std::chrono::milliseconds timeout) {
   MANTA_ASSIGN_OR_RETURN(Greeting greeting, greet(options, timeout));
@@ -365,13 +381,6 @@ detail::Argument NodeRuntime::make_argument(const Encoder& value) {
   return out;
 }
 
-Result<detail::Value> NodeRuntime::read_stored(const wire::ObjectLocation& location) {
-  MANTA_ASSIGN_OR_RETURN(object_store::PinnedBytes pinned, store_->pin(location));
-  auto owner = std::make_shared<const object_store::PinnedBytes>(std::move(pinned));
-  const auto bytes = owner->bytes();
-  return detail::Value{bytes, std::move(owner)};
-}
-
 Result<detail::Value> NodeRuntime::await_value(const Handle& handle, detail::Deadline deadline) {
   ObjectEntry& entry = *handle.get();
   if (!entry.is_ready()) {
@@ -385,7 +394,7 @@ Result<detail::Value> NodeRuntime::await_value(const Handle& handle, detail::Dea
   }
   switch (entry.state.load(std::memory_order_acquire)) {
     case ObjectState::kInline: return detail::Value{std::as_bytes(std::span(entry.blob)), nullptr};
-    case ObjectState::kStored: return read_stored(entry.location);
+    case ObjectState::kStored: return read_entry(entry, deadline);
     default: return entry.error;
   }
 }

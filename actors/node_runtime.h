@@ -7,6 +7,7 @@
 #pragma once
 
 #include "actors/actor_owner.h"
+#include "actors/lineage.h"
 #include "actors/object_table.h"
 #include "actors/runtime.h"
 #include "actors/runtime_lock.h"
@@ -107,6 +108,8 @@ class NodeRuntime final : public Runtime {
   bool wait_until(const std::function<bool()>& done, detail::Deadline deadline);
   /// A value as it came with a call: an inline blob, or a location to pin.
   Result<detail::Value> read_stored(const wire::ObjectLocation& location);
+  /// The same of an argument: when nothing is found there, its owner is asked for another location, and waited for.
+  Result<detail::Value> read_argument(const wire::ObjectLocation& location, const ObjectId& id);
   std::vector<ObjectId> keep(Uncovered& uncovered);
   void sent_in_result(const ObjectId& id, ProcessId receiver);
   void set_devices(std::vector<int> devices);
@@ -151,6 +154,7 @@ class NodeRuntime final : public Runtime {
   void dispatch(Call& call);
   bool send_call(Call& call, Peer& peer);
   void on_reply(Call& call, const Reply& reply);
+  void set_result(Call& call, size_t index, const Reply& reply);
   void set_value(Call& call, detail::ObjectEntry& entry, const Reply& reply);
   void finish(Call& call, uint64_t run_ns);
   void fail_call(Call& call, const Status& status);
@@ -160,6 +164,19 @@ class NodeRuntime final : public Runtime {
   void wait_for_room(const std::vector<detail::Argument>& arguments, bool throw_when_full);
   std::string call_name(const Call& call) const;
   Status cancel_call(Call& call, bool force);
+
+  // Lost objects.
+  struct ArgumentWait {  ///< What an argument's entry keeps of a call that waits for it.
+    NodeRuntime* runtime;
+    Call* call;
+    static void ready(void* context);
+  };
+  Result<detail::Value> read_entry(detail::ObjectEntry& entry, detail::Deadline deadline);
+  bool await_rebuilt(detail::ObjectEntry& entry, detail::Deadline deadline);
+  bool has_lost_argument(const Call& call) const;
+  void hold_call(Call& call);
+  void run_again(Call& call);
+  void stop_again(Call& call);
 
   // Replies and waiting.
   size_t poll_replies();
@@ -203,6 +220,7 @@ class NodeRuntime final : public Runtime {
   TaskOwner tasks_;
   ActorOwner actors_;
   SharedActors shared_;
+  Lineage lineage_;
   std::map<uint64_t, std::unique_ptr<Peer>> peers_;  // by channel
   std::vector<Peer*> active_;
   ByTemplate templates_;

@@ -2,6 +2,7 @@
 
 #include "actors/call_format.h"
 #include "common/check.h"
+#include "wire/cluster.h"
 
 #include <algorithm>
 
@@ -9,7 +10,16 @@ namespace manta {
 
 using detail::Handle;
 using detail::ObjectEntry;
+using detail::ObjectExtras;
 using detail::ObjectState;
+
+namespace {
+
+bool is_same(const wire::ObjectLocation& a, const wire::ObjectLocation& b) {
+  return a.segment == b.segment && a.slot == b.slot && a.generation == b.generation;
+}
+
+}  // namespace
 
 Handle ObjectTable::make(uint64_t sequence) {
   auto* const entry = new ObjectEntry();
@@ -25,27 +35,36 @@ ObjectEntry* ObjectTable::find(const ObjectId& id) const {
 // ---------------------------------------------------------------------------------------------------- values
 
 void ObjectTable::ready(ObjectEntry& entry, ObjectState state) {
-  entry.producer = nullptr;
+  if (!entry.is_ready()) entry.producer = nullptr;  // of a value made again, the call stays the producer
+  if (entry.extras) entry.extras->is_rebuilding = entry.extras->is_dropped = false;
   entry.state.store(state, std::memory_order_release);
-  std::vector<detail::Waiter> waiters;
-  waiters.swap(entry.waiters);
-  for (const detail::Waiter& waiter : waiters) waiter.ready(waiter.context);
+  if (entry.waiters.empty()) return;
+  // Who is told may end what others wait for, and so on along a chain of any length: in turn, not one inside the other.
+  to_tell_.insert(to_tell_.end(), entry.waiters.begin(), entry.waiters.end());
+  entry.waiters = {};
+  if (std::exchange(is_telling_, true)) return;
+  while (!to_tell_.empty()) {
+    const detail::Waiter waiter = to_tell_.front();
+    to_tell_.pop_front();
+    waiter.ready(waiter.context);
+  }
+  is_telling_ = false;
 }
 
 void ObjectTable::complete(ObjectEntry& entry, std::string blob) {
-  if (entry.is_ready()) return;
+  if (!entry.awaits_value()) return;
   entry.blob = std::move(blob);
   ready(entry, ObjectState::kInline);
 }
 
 void ObjectTable::complete(ObjectEntry& entry, const wire::ObjectLocation& location) {
-  if (entry.is_ready()) return io_.free_stored(location);
+  if (!entry.awaits_value()) return io_.free_stored(location);
   entry.location = location;
   ready(entry, ObjectState::kStored);
 }
 
 void ObjectTable::fail(ObjectEntry& entry, const Status& status) {
-  if (entry.is_ready()) return;
+  if (!entry.awaits_value()) return;
   entry.error = status;
   ready(entry, ObjectState::kFailed);
 }
@@ -150,7 +169,7 @@ void ObjectTable::on_borrow(const PeerBorrow& message) {
 void ObjectTable::fetch(ObjectEntry& entry) {
   if (!is_borrowed(entry) || entry.is_ready() || entry.more().fetching) return;
   entry.more().fetching = true;
-  io_.relay(owner_of(entry.id), peer_payload(PeerFetch{entry.id.sequence}));
+  io_.relay(owner_of(entry.id), peer_payload(PeerFetch{entry.id.sequence, {}, {}}));
 }
 
 void ObjectTable::answer(ProcessId to, ObjectEntry& entry) {
@@ -175,7 +194,9 @@ void ObjectTable::on_fetch(ProcessId from, const PeerFetch& message) {
                       "object " + ObjectId{self_.value, message.sequence}.to_string() + " was freed by its owner");
     return io_.relay(from, peer_payload(PeerFetched{message.sequence, wire::to_wire(lost), false, {}, {}}));
   }
-  if (entry->is_ready()) return answer(from, *entry);
+  if (message.lost.generation != 0) lose(*entry, message.lost, Status(Code::kLost, message.why));
+  if (is_lost(*entry)) lose(*entry);
+  if (!entry->awaits_value()) return answer(from, *entry);
   struct Pending {
     ObjectTable* table;
     ProcessId to;
@@ -192,13 +213,14 @@ void ObjectTable::on_fetch(ProcessId from, const PeerFetch& message) {
 
 void ObjectTable::on_fetched(ProcessId from, const PeerFetched& message) {
   ObjectEntry* const entry = find({from.value, message.sequence});
-  const bool wanted = entry != nullptr && !entry->is_ready();
+  const bool wanted = entry != nullptr && entry->awaits_value();
   if (const Status status = wire::from_wire(message.status); !status.ok()) {
     if (wanted) fail(*entry, status);
     return;
   }
   if (message.stored) {
-    if (wanted) complete(*entry, message.location);
+    const bool is_old = entry != nullptr && entry->is_ready() && is_same(entry->location, message.location);
+    if (wanted && !is_old) complete(*entry, message.location);
     return;
   }
   if (!wanted) {
@@ -237,10 +259,89 @@ bool ObjectTable::is_needed() const {
   });
 }
 
+// ---------------------------------------------------------------------------------------------------- lost values
+
+bool ObjectTable::is_lost(const ObjectEntry& entry) const {
+  if (!may_lose_ || entry.state != ObjectState::kStored) return false;
+  if (entry.extras && (entry.extras->is_rebuilding || entry.extras->is_dropped)) return true;
+  return !lost_nodes_.empty() && lost_nodes_.contains(wire::node_of(entry.location.segment));
+}
+
+void ObjectTable::lose(ObjectEntry& entry, const wire::ObjectLocation& location, const Status& why) {
+  if (entry.state != ObjectState::kStored || entry.more().is_rebuilding || !is_same(entry.location, location)) return;
+  may_lose_ = true;
+  entry.more().is_rebuilding = true;
+  if (is_borrowed(entry)) {
+    if (dead_.contains(owner_of(entry.id)))
+      return fail(entry, why.with_context("object " + entry.id.to_string() + ", whose owner is gone"));
+    return io_.relay(owner_of(entry.id), peer_payload(PeerFetch{entry.id.sequence, location, why.message()}));
+  }
+  // Whatever is left of it there.
+  if (!entry.more().is_dropped && !lost_nodes_.contains(wire::node_of(location.segment))) io_.free_stored(location);
+  if (const Status status = io_.rebuild(entry, why); !status.ok()) fail(entry, status);
+}
+
+void ObjectTable::lose(ObjectEntry& entry) {
+  const auto node = lost_nodes_.find(wire::node_of(entry.location.segment));
+  const Status dropped(Code::kLost, "its value was freed when only what was made from it was left");
+  lose(entry, entry.location, node == lost_nodes_.end() ? dropped : node->second);
+}
+
+void ObjectTable::on_node_lost(uint32_t node, const Status& cause) {
+  may_lose_ = true;
+  lost_nodes_.try_emplace(node, Code::kLost, "node " + std::to_string(node) + " was lost: " + cause.message());
+}
+
+void ObjectTable::stop_rebuilding(ObjectEntry& entry) {
+  entry.more().is_rebuilding = false;
+  entry.more().is_dropped = true;
+}
+
+void ObjectTable::drop_unwanted(ObjectEntry& entry) {
+  if (!is_wanted(entry) && entry.extras && entry.extras->lineage_refs > 0) drop_value(entry);
+}
+
+void ObjectTable::hold_for_lineage(Handle handle) {
+  ++handle.get()->more().lineage_refs;
+  note_exported(*handle.get());
+}
+
+Handle ObjectTable::take_from_lineage(ObjectEntry& entry) {
+  --entry.more().lineage_refs;
+  detail::retain(&entry);
+  return Handle(&entry);
+}
+
+void ObjectTable::release_from_lineage(ObjectEntry& entry) {
+  --entry.more().lineage_refs;
+  free_if_unused(entry);
+}
+
+/// Only lineage refers to it: its value in the store goes; a small one stays, to be an argument again.
+void ObjectTable::drop_value(ObjectEntry& entry) {
+  ObjectExtras& more = entry.more();
+  if (std::exchange(entry.is_actor, false)) io_.end_actor({entry.id.owner, entry.id.sequence});
+  if (more.is_rebuilding) return io_.unwanted(entry);
+  const bool is_stored = entry.state == ObjectState::kStored;
+  if ((!is_stored && entry.state != ObjectState::kInline) || std::exchange(more.is_dropped, true)) return;
+  if (!is_stored) {
+    lineage_bytes_ += entry.blob.size();
+    return;
+  }
+  may_lose_ = true;
+  io_.free_stored(entry.location);
+  const std::vector<Handle> inside = std::exchange(more.inside, {});
+}
+
 // ---------------------------------------------------------------------------------------------------- the end
 
+bool ObjectTable::is_wanted(const ObjectEntry& entry) {
+  return entry.refs.load(std::memory_order_acquire) != 0 || (entry.extras && !entry.extras->borrowers.empty());
+}
+
 void ObjectTable::free_if_unused(ObjectEntry& entry) {
-  if (entry.refs.load(std::memory_order_acquire) != 0 || !entry.more().borrowers.empty()) return;
+  if (is_wanted(entry)) return;
+  if (entry.extras && entry.extras->lineage_refs > 0) return drop_value(entry);
   destroy(&entry);
 }
 
@@ -249,16 +350,20 @@ void ObjectTable::release_exported(ObjectEntry* entry) {
 }
 
 void ObjectTable::forget(ObjectEntry* entry) {
-  if (entry->extras && !is_borrowed(*entry) && !entry->extras->borrowers.empty()) return;  // its borrowers keep it
-  if (is_borrowed(*entry) && entry->extras && entry->extras->tokens != 0 && !dead_.contains(owner_of(entry->id))) {
+  if (!is_borrowed(*entry)) return free_if_unused(*entry);
+  if (entry->extras && entry->extras->tokens != 0 && !dead_.contains(owner_of(entry->id))) {
     add_tokens(entry->id, self_, -entry->extras->tokens);
   }
   destroy(entry);
 }
 
 void ObjectTable::destroy(ObjectEntry* entry) {
+  if (entry->producer != nullptr && io_.gone) io_.gone(*entry);
   if (entry->exported) exported_.erase(entry->id);
-  if (!is_borrowed(*entry) && entry->state == ObjectState::kStored) io_.free_stored(entry->location);
+  const bool is_dropped = entry->extras && entry->extras->is_dropped;
+  if (is_dropped && entry->state == ObjectState::kInline) lineage_bytes_ -= entry->blob.size();
+  const bool has_value = entry->state == ObjectState::kStored && !is_dropped && !entry->awaits_value();
+  if (has_value && !is_borrowed(*entry)) io_.free_stored(entry->location);
   if (entry->is_actor) io_.end_actor({entry->id.owner, entry->id.sequence});
   delete entry;
 }

@@ -7,6 +7,11 @@
 // message; what the worker keeps past its reply is listed in the reply, and the caller counts it before it lets its own
 // handle go. When a process dies, its tokens go.
 //
+// A stored value can be lost (its node died, its file is damaged). Who finds that out says so (`lose`): the owner has the
+// value made again, a borrower asks its owner for another location; either way the entry awaits a value until it comes, and
+// fails with kLost when it cannot. An object that only lineage refers to (`hold_for_lineage`) stays in the table without its
+// stored value, and is lost until somebody needs it.
+//
 // Thread safety: under the runtime's lock, but for the inline checks on entries. Nothing here blocks or does I/O: `Io`
 // sends.
 #pragma once
@@ -14,6 +19,7 @@
 #include "actors/object_entry.h"
 #include "actors/peer_messages.h"
 
+#include <deque>
 #include <functional>
 #include <unordered_map>
 #include <unordered_set>
@@ -33,6 +39,10 @@ class ObjectTable {
     std::function<void(const wire::ObjectLocation&)> free_stored;
     std::function<void(const ActorId&)> end_actor;  ///< Nobody references the actor any more.
     std::function<void(ProcessId)> watch{};         ///< Its end must be heard of: `on_process_died`.
+    /// Sees to it that the entry's lost value is made again; else says why that cannot be. May not complete it at once.
+    std::function<Status(detail::ObjectEntry&, const Status& why)> rebuild{};
+    std::function<void(detail::ObjectEntry&)> unwanted{};  ///< Nobody waits any more for its value that is made again.
+    std::function<void(detail::ObjectEntry&)> gone{};      ///< An entry with a `producer` is about to be deleted.
   };
 
   ObjectTable(ProcessId self, Io io) : self_(self), io_(std::move(io)) {}
@@ -65,6 +75,29 @@ class ObjectTable {
   /// Asks the owner for a borrowed object's value, once.
   void fetch(detail::ObjectEntry& entry);
 
+  /// Whether a stored value is known to be gone, before anybody tried to read it.
+  [[nodiscard]] bool is_lost(const detail::ObjectEntry& entry) const;
+  [[nodiscard]] bool may_lose() const { return may_lose_; }  ///< False: nothing was ever lost here.
+  /// A reader found nothing at `location`. Afterwards the entry awaits a value, or has failed, or never lay there any more.
+  void lose(detail::ObjectEntry& entry, const wire::ObjectLocation& location, const Status& why);
+  /// The same for one that `is_lost`.
+  void lose(detail::ObjectEntry& entry);
+  void on_node_lost(uint32_t node, const Status& cause);
+  /// Whether anybody but lineage refers to it.
+  [[nodiscard]] static bool is_wanted(const detail::ObjectEntry& entry);
+  /// Its value is not made again after all, since nobody wants it.
+  void stop_rebuilding(detail::ObjectEntry& entry);
+  /// Its value came, and only lineage refers to it by now.
+  void drop_unwanted(detail::ObjectEntry& entry);
+
+  /// From a handle to a reference of lineage, and back. The object must be this process's own.
+  void hold_for_lineage(detail::Handle handle);
+  detail::Handle take_from_lineage(detail::ObjectEntry& entry);
+  void release_from_lineage(detail::ObjectEntry& entry);
+  [[nodiscard]] bool is_own(const detail::ObjectEntry& entry) const { return !is_borrowed(entry); }
+  /// Inline values that only lineage refers to.
+  [[nodiscard]] size_t lineage_bytes() const { return lineage_bytes_; }
+
   void on_borrow(const PeerBorrow& message);
   void on_fetch(ProcessId from, const PeerFetch& message);
   void on_fetched(ProcessId from, const PeerFetched& message);
@@ -84,6 +117,7 @@ class ObjectTable {
   void add_tokens(const ObjectId& id, ProcessId who, int64_t delta);
   void ready(detail::ObjectEntry& entry, detail::ObjectState state);
   void free_if_unused(detail::ObjectEntry& entry);
+  void drop_value(detail::ObjectEntry& entry);
   void answer(ProcessId to, detail::ObjectEntry& entry);
   void destroy(detail::ObjectEntry* entry);
   void watch(ProcessId process);
@@ -97,6 +131,11 @@ class ObjectTable {
   std::unordered_map<ObjectId, detail::ObjectEntry*> exported_;  ///< Owned ones whose id left, and all borrowed ones.
   std::unordered_set<ProcessId> dead_;
   std::unordered_set<ProcessId> watched_;
+  std::unordered_map<uint32_t, Status> lost_nodes_;
+  std::deque<detail::Waiter> to_tell_;  ///< Bounded by who waits.
+  bool is_telling_ = false;
+  size_t lineage_bytes_ = 0;
+  bool may_lose_ = false;
 };
 
 }  // namespace manta

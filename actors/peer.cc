@@ -38,9 +38,32 @@ void Peer::write_arguments(const Call& call, Pen& pen) {
     const Part part = part_of(argument);
     pen.write(PartHeader{static_cast<uint32_t>(part.kind), static_cast<uint32_t>(part.size_bytes())});
     if (part.kind == PartKind::kStored) {
-      pen.write(pack(part.stored->location));
+      pen.write(pack(part.stored->location, part.stored->id));
     } else {
       pen.padded_bytes(part.blob);
+    }
+  }
+}
+
+std::vector<Peer::ArgumentBytes> Peer::arguments_of(const Call& call) {
+  std::vector<ArgumentBytes> out;
+  for (const detail::Argument& argument : call.arguments) {
+    const Part part = part_of(argument);
+    const bool is_stored = part.kind == PartKind::kStored;
+    out.push_back({part.blob, is_stored ? pack(part.stored->location, part.stored->id) : PackedLocation{}, is_stored});
+  }
+  return out;
+}
+
+void Peer::write_arguments(std::span<const ArgumentBytes> arguments, Pen& pen) {
+  for (const ArgumentBytes& argument : arguments) {
+    const size_t size = argument.is_stored ? sizeof(PackedLocation) : argument.blob.size();
+    pen.write(PartHeader{static_cast<uint32_t>(argument.is_stored ? PartKind::kStored : PartKind::kInline),
+                         static_cast<uint32_t>(size)});
+    if (argument.is_stored) {
+      pen.write(argument.location);
+    } else {
+      pen.padded_bytes(argument.blob);
     }
   }
 }

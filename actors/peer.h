@@ -42,8 +42,17 @@ class Peer {
 
   /// The ring bytes that `call` needs, with Ref arguments replaced by their values.
   static size_t message_bytes(const Call& call);
-  /// Writes the arguments part of a call: for `send`, and for calls whose arguments go through the store.
+  /// Writes the arguments part of a call.
   static void write_arguments(const Call& call, Pen& pen);
+  /// The same in two steps, for calls whose arguments go through the store: what is to be written, and, without the
+  /// runtime's lock while the call holds its arguments, the writing.
+  struct ArgumentBytes {
+    std::span<const std::byte> blob;
+    PackedLocation location;
+    bool is_stored = false;
+  };
+  static std::vector<ArgumentBytes> arguments_of(const Call& call);
+  static void write_arguments(std::span<const ArgumentBytes> arguments, Pen& pen);
 
   /// True when the call was still queued and now never runs.
   bool take_back(Call& call);

@@ -19,11 +19,14 @@ struct PeerBorrow {
   MSGPACK_DEFINE(sequence, who, delta)
 };
 
-/// To an owner: send the value of your object once it is there.
+/// To an owner: send the value of your object once it is there. With a location: nothing is found there any more, and `why`;
+/// send another.
 struct PeerFetch {
   static constexpr PeerKind kKind = PeerKind::kFetch;
   uint64_t sequence = 0;
-  MSGPACK_DEFINE(sequence)
+  wire::ObjectLocation lost;
+  std::string why;
+  MSGPACK_DEFINE(sequence, lost, why)
 };
 
 /// The answer: the error, the blob, or where the blob lies.

@@ -26,11 +26,18 @@ namespace detail {
 void retain(ObjectEntry* entry) noexcept { entry->refs.fetch_add(1, std::memory_order_relaxed); }
 void release(ObjectEntry* entry) noexcept {
   // Handles that outlive the session (statics) have nothing left to tell anybody.
-  if (entry->exported.load(std::memory_order_acquire)) {
-    if (g_runtime != nullptr) g_runtime->release_exported(entry);
-  } else if (entry->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+  uint32_t refs = entry->refs.load(std::memory_order_acquire);
+  while (!entry->exported.load(std::memory_order_acquire)) {
+    if (refs > 1) {
+      if (entry->refs.compare_exchange_weak(refs, refs - 1, std::memory_order_acq_rel, std::memory_order_acquire)) return;
+      continue;
+    }
+    // This is the last handle, and only with a handle could another thread have exported it: that would be seen by now.
+    entry->refs.store(0, std::memory_order_relaxed);
     if (g_runtime != nullptr) g_runtime->forget(entry);
+    return;
   }
+  if (g_runtime != nullptr) g_runtime->release_exported(entry);
 }
 ObjectId id_of(const ObjectEntry* entry) noexcept { return entry->id; }
 bool is_ready(const ObjectEntry* entry) noexcept { return entry != nullptr && entry->is_ready(); }

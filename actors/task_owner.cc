@@ -47,8 +47,16 @@ void TaskOwner::enqueue(Call& call, TimePoint now) {
 }
 
 void TaskOwner::pump(TaskClass& task_class, TimePoint now) {
+  std::vector<Call*> held;
   while (!task_class.pending.empty()) {
     Call& call = *task_class.pending.front();
+    if (io_.has_lost_argument && io_.has_lost_argument(call)) {
+      task_class.pending.pop_front();
+      --pending_count_;
+      call.state = CallState::kWaiting;
+      held.push_back(&call);
+      continue;
+    }
     Lease* best = nullptr;
     for (const auto& lease : task_class.leases) {
       // A task with a deadline is not queued behind others: its time runs from here.
@@ -65,6 +73,7 @@ void TaskOwner::pump(TaskClass& task_class, TimePoint now) {
     if (call.policy->timeout.count() > 0) call.deadline = now + call.policy->timeout;
   }
   request_more(task_class);
+  for (Call* call : held) io_.hold(*call);  // submits others, perhaps of this class
 }
 
 // Calls that another worker could run now: those in no ring, and those behind another in one.

@@ -49,6 +49,9 @@ class TaskOwner {
     std::function<void(uint64_t lease, const std::string& reason)> kill_lease;
     std::function<bool(Call&, Peer&)> send;          ///< False when the ring is full.
     std::function<void(Call&, const Status&)> fail;  ///< Ends the call with an error.
+    /// Whether an argument was lost since it was ready. Then the call leaves its queue, for `hold`, to be enqueued again.
+    std::function<bool(const Call&)> has_lost_argument{};
+    std::function<void(Call&)> hold{};
   };
   explicit TaskOwner(Io io) : io_(std::move(io)) {}
 

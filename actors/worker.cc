@@ -100,7 +100,7 @@ Status CallOnWorker::read_arguments(std::span<const std::byte> part, uint32_t co
     if (bytes.size() != sizeof(PackedLocation)) return Status(Code::kInvalid, "a call is malformed");
     PackedLocation at;
     std::memcpy(&at, bytes.data(), sizeof at);
-    Result<detail::Value> value = worker_.runtime().read_stored(unpack(at));
+    Result<detail::Value> value = worker_.runtime().read_argument(unpack(at), {at.owner, at.sequence});
     if (!value.ok()) return value.status().with_context("argument " + std::to_string(i + 1));
     values_.push_back(std::move(value).value());
   }

@@ -99,6 +99,7 @@ Result<uint32_t> ReaderSide::acquire_moved(std::unique_lock<std::mutex>& lock, c
     Result<uint32_t> index = acquire(at);
     const bool went_away = !index.ok() && index.status().code() == Code::kLost;
     if (went_away && std::chrono::steady_clock::now() < wait.deadline) continue;
+    if (went_away) return Status(Code::kTimeout, "memory is so short that an object left it each time before it was read");
     if (moved_.size() >= kMaxMoved) moved_.clear();
     if (index.ok()) moved_[key] = at;
     return index;

@@ -192,6 +192,16 @@ void RayletCore::on(RemoteProcessGone& event) {
 void RayletCore::on(MembersChanged& event) {
   for (wire::NodeInfo& info : event.members.joined)
     if (info.number != settings_.number) view_.add(std::move(info));
+  wire::ClusterCapacity change;
+  for (const wire::NodeGone& gone : event.members.gone) {
+    if (gone.number == settings_.number) continue;
+    view_.remove(gone.number);
+    change.lost_nodes[gone.number] = gone.cause;
+  }
+  // First: an owner that hears of dead workers next knows already that what they made is gone with them.
+  change.capacity = cluster_capacity();
+  for (const auto& [process, client] : clients_)
+    if (!client.is_remote && client.role != wire::Role::kObserver) send(process, change);
   for (const wire::NodeGone& gone : event.members.gone) {
     if (gone.number != settings_.number) {
       lose_node(gone.number, wire::from_wire(gone.cause));
@@ -199,13 +209,10 @@ void RayletCore::on(MembersChanged& event) {
       emit(EndNode{});  // the cluster went on without this node: what it still did would be stale
     }
   }
-  for (const auto& [process, client] : clients_)
-    if (!client.is_remote && client.role != wire::Role::kObserver) send(process, wire::ClusterCapacity{cluster_capacity()});
   schedule();
 }
 
 void RayletCore::lose_node(wire::NodeNumber number, const Status& cause) {
-  view_.remove(number);
   take_back_asked([&](const Asked& asked) { return asked.node == number; });
   std::erase_if(remote_leases_, [&](const auto& entry) { return wire::node_of(entry.first) == number; });
   std::set<ProcessId> theirs;

@@ -101,6 +101,10 @@ TEST(DriversNode, ALostNodeGivesItsRequestsBackAndItsProcessesAreDead) {
   ASSERT_THAT(died, SizeIs(1));
   EXPECT_EQ(died[0].process, kThere.value);
   EXPECT_EQ(died[0].pid, 99);
+  const auto told = world.sent<wire::ClusterCapacity>(FakeWorld::kDriver);
+  ASSERT_EQ(told.back().lost_nodes.size(), 1u);
+  EXPECT_EQ(told.back().lost_nodes.at(kOther).message, "node n was lost");
+  EXPECT_EQ(told.back().capacity.cpus, 0);
   world.feed(MembersChanged{{.joined = {node(8, 2)}, .gone = {}}});
   EXPECT_EQ(world.asked.back().node, 8u);
   EXPECT_EQ(world.asked.back().message.request.request, 2u);

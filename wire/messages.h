@@ -123,10 +123,12 @@ struct LeaseBlocked {  ///< raylet -> owner: the worker waits inside a task; tak
 };
 
 /// raylet -> owner: what all nodes together have, when that changed. An owner asks for no more leases than could be granted.
+/// And which nodes were lost with this change, and why: what lay in their stores is gone.
 struct ClusterCapacity {
   static constexpr Type kType = Type::kClusterCapacity;
   Resources capacity;
-  MSGPACK_DEFINE(capacity)
+  std::map<uint32_t, WireStatus> lost_nodes;
+  MSGPACK_DEFINE(capacity, lost_nodes)
 };
 
 // ---------------------------------------------------------------------------------------------------- processes

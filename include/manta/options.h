@@ -28,7 +28,7 @@ struct TaskOptions {
   int64_t gpu_memory_bytes = 0;          ///< On each device taken.
   int64_t memory_bytes = 0;              ///< Main memory, for admission.
   OptionTable<double> resources{};       ///< Custom ones that nodes declare.
-  int retries = 3;                       ///< After the death of the worker, or an error of `retry_on`. -1 without limit.
+  int retries = 3;                       ///< Its worker died, a result was lost, or `retry_on`. -1 without limit.
   OptionList retry_on{};                 ///< Exception types that are worth another try; {"*"} for any.
   std::chrono::milliseconds timeout{0};  ///< From start to end of one attempt; then the worker is killed. 0 for none.
   OptionText name{};                     ///< In logs and errors instead of the function's own name.

@@ -3,6 +3,12 @@
 // A Ref is an argument wherever a T is, may sit in containers and structs, be returned, stored in an actor and passed on.
 // The object lives while any Ref to it does, in any process. Copying a Ref costs an atomic increment.
 //
+// A value above 100 KiB lies in the store of the node that made it, and can be lost with that node or with a damaged spill
+// file. If a task returned it that may be retried, reading it runs the task again (and those that made its arguments, where
+// these are lost too): the read takes longer, and is_ready() stays true. A task should therefore return the same each time.
+// What was put, what an actor's method returned and items of streams are not made again: then reading gives kLost and says
+// why.
+//
 // Thread safety: one Ref is like one shared_ptr (copies are independent); `get` may be called from any thread.
 #pragma once
 
@@ -24,7 +30,7 @@ class Ref {
   explicit Ref(detail::Handle handle) : handle_(std::move(handle)) {}
 
   /// Waits for the value. Numbers, text and structs are decoded into a new T; Buffer, Array and Arrow data are read-only
-  /// views of shared memory. Throws Error when the task failed, was cancelled or its object is lost.
+  /// views of shared memory. Throws Error when the task failed, was cancelled or its object is lost for good.
   T get() const { return value_or_throw(result()); }
 
   /// As `get`, without throwing; kTimeout when the deadline passes first.

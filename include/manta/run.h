@@ -10,8 +10,8 @@
 // actors run there. MANTA_MODE=inline: everything in this process and thread, for a debugger. Options of the local node:
 // MANTA_CPUS, MANTA_GPUS (logical ones), MANTA_MEMORY_BYTES, MANTA_STORE_BYTES, MANTA_RESOURCES ("name=2,other=1"),
 // MANTA_SESSION_DIR. Of each process: MANTA_LOG_DIR (a folder for logs that are kept; unset: the session's, which goes),
-// MANTA_LOG_LEVEL, and MANTA_MAX_QUEUED_BYTES (256 MiB): arguments of calls that are not over; a submission beyond waits, or
-// throws when asked to.
+// MANTA_LOG_LEVEL, MANTA_LINEAGE_BYTES (256 MiB): what is remembered to make lost results again, and MANTA_MAX_QUEUED_BYTES
+// (256 MiB): arguments of calls that are not over; a submission beyond waits, or throws when asked to.
 #pragma once
 
 #include <manta/async.h>

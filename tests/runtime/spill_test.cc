@@ -88,6 +88,145 @@ TEST(Spilling, ADamagedFileIsAnErrorThatNamesItAndOthersAreRead) {
   EXPECT_EQ(manta::remote<&pid>().result().ok(), true);
 }
 
+/// Whatever lies on disk of this session, and stays there, is damaged now.
+void damage_all() {
+  for (const fs::path& path : spill_files()) {
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    const auto size = static_cast<std::streamoff>(fs::file_size(path));
+    for (std::streamoff at = 4'096; at < size; at += 1'000'000) {
+      file.seekp(at);
+      file.put('?');
+    }
+  }
+}
+/// A file that says how often something ran.
+struct RunCounter {
+  std::string path;
+  explicit RunCounter(const std::string& name)
+      : path((fs::temp_directory_path() / ("manta-lost-" + name + "-" + std::to_string(::getpid()))).string()) {}
+  ~RunCounter() { fs::remove(path); }
+  [[nodiscard]] int read() const {
+    std::ifstream in(path);
+    return static_cast<int>(std::count(std::istreambuf_iterator<char>(in), {}, '\n'));
+  }
+};
+
+}  // namespace
+
+Values counted(const std::string& path, int i) {
+  count_in(path);
+  return numbered(i);
+}
+Values plus_one(const std::string& path, const Values& values) {
+  count_in(path);
+  std::vector<double> out(values.begin(), values.end());
+  for (double& each : out) each += 1;
+  return Values(out);
+}
+struct Source {
+  Values make(int i) { return numbered(i); }
+};
+struct Holder {
+  manta::Ref<Values> held;
+  void hold(std::vector<manta::Ref<Values>> refs) { held = refs[0]; }
+  double first_after(int rounds) const {
+    double sum = 0;
+    for (int i = 0; i < rounds; ++i) sum += held.get()[0];
+    return sum;
+  }
+};
+
+namespace {
+
+/// Fills the store with others, so that what was there before goes to disk.
+std::vector<manta::Ref<Values>> push_out() {
+  std::vector<manta::Ref<Values>> others;
+  for (int i = 0; i < 12; ++i) others.push_back(manta::put(numbered(i)));
+  return others;
+}
+
+TEST(Lost, ATasksResultIsMadeAgain) {
+  const RunCounter runs("made-again");
+  std::vector<manta::Ref<Values>> refs;
+  for (int i = 0; i < 20; ++i) refs.push_back(manta::remote<&counted>(runs.path, i));
+  for (const auto& ref : refs) ref.wait(60s);
+  ASSERT_TRUE(eventually([] { return spill_files().size() >= 2; }));
+  damage_all();
+  for (int i = 0; i < 20; ++i) EXPECT_TRUE(is_numbered(refs[static_cast<size_t>(i)].get(), i)) << i;
+  EXPECT_GT(runs.read(), 20);
+  EXPECT_LE(runs.read(), 80);  // what came back may be pushed out again by the next, but not for ever
+}
+
+TEST(Lost, WhatItWasMadeFromIsMadeAgainThoughNobodyHasIt) {
+  const RunCounter made("first"), derived("derived");
+  manta::Ref<Values> last = manta::remote<&counted>(made.path, 5);
+  for (int i = 0; i < 3; ++i) last = manta::remote<&plus_one>(derived.path, last);
+  ASSERT_TRUE(last.wait(60s));
+  const auto others = push_out();
+  ASSERT_TRUE(eventually([] { return spill_files().size() >= 2; }));
+  damage_all();
+  const Values values = last.get();
+  for (size_t k = 0; k < kDoubles; k += 999) ASSERT_EQ(values[k], 5e6 + static_cast<double>(k) + 3);
+  EXPECT_EQ(made.read(), 2);
+  EXPECT_EQ(derived.read(), 6);
+}
+
+TEST(Lost, TasksAndActorsThatNeedItGetItsNewPlace) {
+  const RunCounter runs("needed");
+  manta::Ref<Values> ref = manta::remote<&counted>(runs.path, 1);
+  ASSERT_TRUE(ref.wait(60s));
+  manta::Actor<Holder> holder = manta::spawn<Holder>();
+  holder.call<&Holder::hold>(std::vector<manta::Ref<Values>>{ref}).get();
+  EXPECT_EQ(holder.call<&Holder::first_after>(1).get(), 1e6);
+  auto others = push_out();
+  ASSERT_TRUE(eventually([] { return spill_files().size() >= 2; }));
+  damage_all();
+  others.clear();
+  const double sum = (1e6 + 1e6 + kDoubles - 1) / 2 * kDoubles;
+  std::vector<manta::Ref<double>> sums;
+  for (int i = 0; i < 4; ++i) sums.push_back(manta::remote<&sum_array>(ref));
+  for (const auto& each : sums) EXPECT_DOUBLE_EQ(each.get(), sum);
+  EXPECT_EQ(holder.call<&Holder::first_after>(2).get(), 2e6);  // it finds its old place empty, and asks
+  EXPECT_EQ(runs.read(), 2);
+}
+
+TEST(Lost, WhatCannotBeMadeAgainSaysWhy) {
+  const RunCounter runs("once");
+  manta::Actor<Source> source = manta::spawn<Source>();
+  manta::Ref<Values> method = source.call<&Source::make>(1);
+  manta::Ref<Values> once = manta::remote<&counted>.with({.retries = 0})(runs.path, 2);
+  manta::Ref<Values> put = manta::put(numbered(3));
+  ASSERT_TRUE(method.wait(60s) && once.wait(60s));
+  const auto others = push_out();
+  ASSERT_TRUE(eventually([] { return spill_files().size() >= 2; }));
+  damage_all();
+  const auto why = [](const manta::Ref<Values>& ref) {
+    const manta::Result<Values> value = ref.result();
+    EXPECT_EQ(value.status().code(), Code::kLost) << value.status().to_string();
+    return value.status().message();
+  };
+  EXPECT_NE(why(method).find("an actor's method returned it"), std::string::npos) << why(method);
+  EXPECT_NE(why(once).find("its retries are 0"), std::string::npos) << why(once);
+  EXPECT_NE(why(put).find("it was put"), std::string::npos) << why(put);
+  EXPECT_EQ(runs.read(), 1);
+}
+
+TEST(Lost, RetriesBoundHowOftenItIsMadeAgain) {
+  const RunCounter runs("bounded");
+  manta::Ref<Values> ref = manta::remote<&counted>.with({.retries = 2})(runs.path, 1);
+  ASSERT_TRUE(ref.wait(60s));
+  manta::Status last;
+  for (int round = 0; round < 10 && last.ok(); ++round) {
+    auto others = push_out();
+    damage_all();
+    others.clear();
+    last = ref.result().status();
+  }
+  EXPECT_EQ(last.code(), Code::kLost);
+  EXPECT_NE(last.message().find("used up"), std::string::npos) << last.message();
+  EXPECT_EQ(runs.read(), 3);
+}
+
 // A program of its own, whose mantad is killed: see main.
 TEST(Spilling, AKilledNodeLeavesNoFiles) {
   const std::string base = (spill_base() / "killed").string();
