@@ -191,9 +191,11 @@ void NodeRuntime::argument_ready(Call& call) {
   }
   if (call.unresolved > 0) return;
   for (const Argument& argument : call.arguments) {
-    if (argument.ref && argument.ref.get()->state == ObjectState::kFailed) {
-      return fail_call(call, argument.ref.get()->error.with_context("an argument of " + call_name(call)));
-    }
+    if (!argument.ref) continue;
+    ObjectEntry& entry = *argument.ref.get();
+    const ObjectState state = entry.state.load(std::memory_order_relaxed);
+    if (state == ObjectState::kFailed) return fail_call(call, entry.error.with_context("an argument of " + call_name(call)));
+    if (state == ObjectState::kStored) objects_.note_exported(entry);  // its id goes along
   }
   if (!call.stored_arguments && Peer::message_bytes(call) > kMaxCallBytes) return store_arguments(call);
   dispatch(call);

@@ -78,9 +78,11 @@ NodeRuntime::NodeRuntime(NodeRuntimeOptions options, Greeting& greeting)
                [this](const wire::KillActor& kill) { (void)connection_->send(kill); },
                [this](Call& call, Peer& peer) { return send_call(call, peer); },
                [this](Call& call, const Status& status) { fail_call(call, status); },
-               [](const ActorClient& actor) {
+               [this](const ActorClient& actor) {
                  Call scratch;
                  scratch.arguments = actor.arguments;
+                 for (const detail::Argument& argument : scratch.arguments)
+                   if (argument.ref) objects_.note_exported(*argument.ref.get());  // its id goes along
                  std::string out(Peer::message_bytes(scratch) - sizeof(CallHeader) + 8, '\0');
                  Pen pen(std::as_writable_bytes(std::span(out)));
                  pen.write(uint64_t{scratch.arguments.size()});

@@ -149,7 +149,7 @@ TEST(Lost, ATasksResultIsMadeAgain) {
   const RunCounter runs("made-again");
   std::vector<manta::Ref<Values>> refs;
   for (int i = 0; i < 20; ++i) refs.push_back(manta::remote<&counted>(runs.path, i));
-  for (const auto& ref : refs) ref.wait(60s);
+  for (const auto& ref : refs) ASSERT_TRUE(ref.wait(60s));
   ASSERT_TRUE(eventually([] { return spill_files().size() >= 2; }));
   damage_all();
   for (int i = 0; i < 20; ++i) EXPECT_TRUE(is_numbered(refs[static_cast<size_t>(i)].get(), i)) << i;
@@ -187,6 +187,18 @@ TEST(Lost, TasksAndActorsThatNeedItGetItsNewPlace) {
   for (int i = 0; i < 4; ++i) sums.push_back(manta::remote<&sum_array>(ref));
   for (const auto& each : sums) EXPECT_DOUBLE_EQ(each.get(), sum);
   EXPECT_EQ(holder.call<&Holder::first_after>(2).get(), 2e6);  // it finds its old place empty, and asks
+  EXPECT_EQ(runs.read(), 2);
+}
+
+TEST(Lost, ATaskFindsItsArgumentsOwner) {
+  const RunCounter runs("argument");
+  const manta::Ref<Values> ref = manta::remote<&counted>(runs.path, 2);
+  ASSERT_TRUE(ref.wait(60s));
+  auto others = push_out();
+  ASSERT_TRUE(eventually([] { return spill_files().size() >= 2; }));
+  damage_all();
+  others.clear();
+  EXPECT_DOUBLE_EQ(manta::remote<&sum_array>(ref).get(), (2e6 + 2e6 + kDoubles - 1) / 2 * kDoubles);
   EXPECT_EQ(runs.read(), 2);
 }
 
