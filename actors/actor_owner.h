@@ -29,6 +29,7 @@ struct ActorClient {
   std::deque<Call*> queued;  ///< In order; includes those that wait for arguments.
   std::deque<Call*> sent;    ///< In order.
   int max_task_retries = 0;
+  int hasty_calls = 0;                      ///< Calls that do not wait for room, since it did not come lately.
   bool was_let_go = false;                  ///< Its last handle went here: its end is no news.
   bool is_forgotten = false;                ///< No handle in this process.
   bool drain_asked = false;                 ///< The last handle is gone: end it when nothing is queued any more.

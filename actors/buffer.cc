@@ -1,6 +1,7 @@
 #include <manta/buffer.h>
 
 #include "actors/call_format.h"
+#include "actors/own_memory.h"
 #include "actors/runtime.h"
 
 #include <manta/error.h>
@@ -10,7 +11,6 @@
 namespace manta {
 namespace {
 
-/// Aligned like the shared memory, so that an Array sees no difference.
 class HeapMemory final : public detail::OwnMemory {
  public:
   explicit HeapMemory(size_t size_bytes) {
@@ -24,9 +24,11 @@ class HeapMemory final : public detail::OwnMemory {
 
 }  // namespace
 
+std::shared_ptr<detail::OwnMemory> heap_memory(size_t size_bytes) { return std::make_shared<HeapMemory>(size_bytes); }
+
 Buffer Buffer::copy_of(std::span<const std::byte> bytes) {
   if (bytes.empty()) return {};
-  const auto copy = std::make_shared<HeapMemory>(bytes.size());
+  const auto copy = heap_memory(bytes.size());
   std::memcpy(copy->bytes().data(), bytes.data(), bytes.size());
   return Buffer(copy->bytes(), copy);
 }
@@ -35,7 +37,7 @@ Buffer Buffer::uninitialized(size_t size_bytes) {
   if (size_bytes == 0) return {};
   std::shared_ptr<detail::OwnMemory> memory;
   if (size_bytes >= kInlineBytes && Runtime::is_installed()) memory = Runtime::get().allocate(size_bytes);
-  if (!memory) memory = std::make_shared<HeapMemory>(size_bytes);
+  if (!memory) memory = heap_memory(size_bytes);
   return Buffer(memory);
 }
 

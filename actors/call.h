@@ -15,6 +15,7 @@
 #include <deque>
 #include <list>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -90,6 +91,7 @@ struct Call {
   Peer* peer = nullptr;
   uint32_t slot = 0;
   uint64_t position = 0;
+  std::span<const std::byte> in_ring;  ///< What it sent, until that is overwritten: not before its worker has begun it.
   std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
 
   [[nodiscard]] detail::Handle& result_at(size_t index) { return index == 0 ? result : more_results[index - 1]; }

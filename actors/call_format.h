@@ -132,8 +132,19 @@ class Pen {
   }
   void padded_bytes(std::span<const std::byte> from) {
     bytes(from);
+    pad(from.size());
+  }
+  /// After `size_bytes`, up to the next part.
+  void pad(size_t size_bytes) {
     static constexpr std::byte kZeros[8] = {};
-    bytes({kZeros, padded(from.size()) - from.size()});
+    bytes({kZeros, padded(size_bytes) - size_bytes});
+  }
+  /// Room for who writes by himself.
+  std::span<std::byte> take(size_t size_bytes) {
+    if (size_bytes > room_.size()) die("a ring message was measured too small");
+    const std::span<std::byte> out = room_.first(size_bytes);
+    room_ = room_.subspan(size_bytes);
+    return out;
   }
 
  private:

@@ -197,7 +197,7 @@ void InlineRuntime::forget_actor(const ActorId& id) noexcept {
   actors_.erase(at);
 }
 
-Argument InlineRuntime::make_argument(const Encoder& value) {
+Argument InlineRuntime::make_argument(const Encoder& value, bool) {
   Argument out;
   out.blob = value.to_blob();
   for (const ObjectId& id : value.refs()) out.inside.push_back(handle_for(id));
@@ -206,7 +206,7 @@ Argument InlineRuntime::make_argument(const Encoder& value) {
 
 Handle InlineRuntime::put(const Encoder& value) {
   Handle handle = new_object();
-  Argument argument = make_argument(value);
+  Argument argument = make_argument(value, false);
   finish(*handle.get(), std::move(argument.blob), std::move(argument.inside));
   return handle;
 }

@@ -32,7 +32,7 @@ class InlineRuntime : public Runtime {
   detail::ActorHandle decode_actor(Decoder& in) override;
   void forget_actor(const ActorId& id) noexcept override;
 
-  detail::Argument make_argument(const Encoder& value) override;
+  detail::Argument make_argument(const Encoder& value, bool outlives_submission) override;
   std::shared_ptr<detail::OwnMemory> allocate(size_t) override { return nullptr; }
   detail::Handle put(const Encoder& value) override;
   detail::Handle failed(const Status& status) override;

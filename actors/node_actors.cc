@@ -18,6 +18,7 @@ using detail::ObjectState;
 
 detail::ActorHandle NodeRuntime::create_actor(const detail::Function& constructor, const char* class_key,
                                               const ActorOptions& options, std::vector<Argument>&& arguments) {
+  write_blobs(arguments);
   if (options.shared_process) return create_shared(constructor, class_key, options, std::move(arguments));
   wire::CreateActor creation;
   creation.class_key = constructor.key;
@@ -115,7 +116,7 @@ void NodeRuntime::drop_instances(const ActorId& host, const std::vector<uint64_t
   const auto argument = [this]<typename T>(const T& value) {
     Encoder out;
     Codec<T>::encode(out, value);
-    return make_argument(out);
+    return make_argument(out, false);
   };
   std::vector<Argument> arguments;
   arguments.push_back(argument(instances));

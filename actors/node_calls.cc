@@ -2,6 +2,7 @@
 #include "actors/bytes_setting.h"
 #include "actors/call_options.h"
 #include "actors/node_runtime.h"
+#include "actors/own_memory.h"
 #include "actors/registry.h"
 #include "actors/shared_host.h"
 #include "common/check.h"
@@ -32,9 +33,19 @@ size_t most_queued_bytes() {
 
 size_t inline_bytes(const std::vector<Argument>& arguments) {
   size_t bytes = 0;
-  for (const Argument& argument : arguments) bytes += argument.blob.size();
+  for (const Argument& argument : arguments)
+    bytes += argument.unwritten != nullptr ? argument.unwritten->blob_size() : argument.blob.size();
   return bytes;
 }
+
+bool has_unwritten(const std::vector<Argument>& arguments) {
+  return std::ranges::any_of(arguments, [](const Argument& each) { return each.unwritten != nullptr; });
+}
+
+// Of a wait for room in a ring: it is worth it only while the other side gives room back.
+constexpr auto kLongestWaitForRoom = std::chrono::milliseconds(1);
+constexpr auto kStalled = std::chrono::microseconds(50);
+constexpr int kHastyCalls = 32;
 constexpr auto kStoreTimeout = std::chrono::seconds(10);
 
 const std::shared_ptr<const CallPolicy>& default_task_policy() {
@@ -121,6 +132,7 @@ void NodeRuntime::submit_task(const detail::Function& function, const TaskOption
   static const wire::SchedulingClass plain = scheduling_class_of(TaskOptions());
   const std::shared_ptr<const CallPolicy> policy = options != nullptr ? policy_of(*options) : default_task_policy();
   const wire::SchedulingClass wanted = options != nullptr ? scheduling_class_of(*options) : wire::SchedulingClass();
+  write_blobs(arguments);
   const Guard guard(lock_);
   Call* const call = new_call(function, std::move(arguments), returns, out);
   call->policy = policy;
@@ -135,17 +147,23 @@ void NodeRuntime::submit_call(const detail::ActorHandle& actor, const detail::Fu
                               std::vector<Argument>&& arguments, int returns, Handle* out) {
   wait_for_room(arguments, options != nullptr && options->throw_when_full);
   const std::shared_ptr<const CallPolicy> policy = policy_of(options);
-  const Guard guard(lock_);
+  const ActorId host = actor.record()->host;
+  const ActorId callee = host ? host : actor.id();
+  const int retries = actor.record()->max_task_retries;
+  std::unique_lock lock(lock_);
+  if (has_unwritten(arguments) && (retries != 0 || !can_send_at_once(callee, arguments, lock))) {
+    lock.unlock();
+    write_blobs(arguments);
+    lock.lock();
+  }
   Call* const call = new_call(method, std::move(arguments), returns, out);
   call->policy = policy;
-  call->retries_left = actor.record()->max_task_retries;
+  call->retries_left = retries;
   call->template_id = intern(method, {}, policy->group);
-  if (const ActorId host = actor.record()->host; host) {
-    call->actor = &actors_.client_for(host);
+  call->actor = &actors_.client_for(callee);
+  if (host) {
     call->instance = actor.id().sequence;
     call->target = actor.record()->life;
-  } else {
-    call->actor = &actors_.client_for(actor.id());
   }
   if (policy->timeout.count() > 0) {
     call->deadline = std::chrono::steady_clock::now() + policy->timeout;
@@ -154,13 +172,45 @@ void NodeRuntime::submit_call(const detail::ActorHandle& actor, const detail::Fu
   start_actor_call(*call);
 }
 
+bool NodeRuntime::can_send_at_once(const ActorId& id, const std::vector<Argument>& arguments,
+                                   std::unique_lock<RuntimeLock>& lock) {
+  const bool is_ready = std::ranges::all_of(arguments, [](const Argument& argument) {
+    return !argument.ref || (argument.ref.get()->is_ready() && argument.ref.get()->state != ObjectState::kFailed);
+  });
+  const size_t size = is_ready ? Peer::message_bytes(arguments) : 0;
+  if (!is_ready || size > kMaxCallBytes) return false;
+  const auto start = std::chrono::steady_clock::now();
+  auto moved = start;
+  uint64_t given_back = 0;
+  while (true) {
+    ActorClient& actor = actors_.client_for(id);
+    if (actor.phase != wire::ActorPhase::kAlive || actor.peer == nullptr || actor.peer->is_dead) return false;
+    if (actor.queued.empty() && actor.peer->has_room(size)) return true;
+    if (actor.hasty_calls > 0) return --actor.hasty_calls, false;
+    const auto now = std::chrono::steady_clock::now();
+    const uint64_t position = actor.peer->room_given_back();
+    if (std::exchange(given_back, position) != position) moved = now;
+    if (now - moved > kStalled || now - start > kLongestWaitForRoom) {
+      actor.hasty_calls = kHastyCalls;
+      return false;
+    }
+    lock.unlock();
+    for (int i = 0; i < 16; ++i) __builtin_ia32_pause();
+    lock.lock();
+    if (poll_replies() > 0 && sleeping_.load(std::memory_order_relaxed) > 0) wake_waiters();
+  }
+}
+
 void NodeRuntime::start_actor_call(Call& call) {
   const uint64_t sequence = call.first_sequence;
+  const Handle result = has_unwritten(call.arguments) ? call.result : Handle();
   // Its place in the order is taken now, before its arguments are there.
   ++call.unresolved;
   resolve_arguments(call);
   if (call.state != CallState::kDone) actors_.enqueue(call);
   argument_ready(call);
+  // If it is still there and was not sent after all, the submitter's values are kept for it.
+  if (result && result.get()->producer == &call && call.state != CallState::kSent) write_blobs(call.arguments);
   if (!active_.empty() && sequence % 32 == 0) poll_replies();
 }
 
@@ -197,7 +247,7 @@ void NodeRuntime::argument_ready(Call& call) {
     if (state == ObjectState::kFailed) return fail_call(call, entry.error.with_context("an argument of " + call_name(call)));
     if (state == ObjectState::kStored) objects_.note_exported(entry);  // its id goes along
   }
-  if (!call.stored_arguments && Peer::message_bytes(call) > kMaxCallBytes) return store_arguments(call);
+  if (!call.stored_arguments && Peer::message_bytes(call.arguments) > kMaxCallBytes) return store_arguments(call);
   dispatch(call);
 }
 
@@ -210,7 +260,7 @@ void NodeRuntime::dispatch(Call& call) {
 // Together the arguments are too long for a ring message: they go through the store as one object, off the lock.
 void NodeRuntime::store_arguments(Call& call) {
   ++call.unresolved;
-  const size_t size = Peer::message_bytes(call) - sizeof(CallHeader);
+  const size_t size = Peer::message_bytes(call.arguments) - sizeof(CallHeader);
   post_job([this, &call, size, arguments = Peer::arguments_of(call)] {
     const auto stored = [&]() -> Result<wire::ObjectLocation> {
       MANTA_ASSIGN_OR_RETURN(object_store::MutableBlock block, store_->create(size, kStoreTimeout));
@@ -272,8 +322,14 @@ void NodeRuntime::set_value(Call& call, ObjectEntry& entry, const Reply& reply) 
     if (!call.inside.empty()) entry.more().inside = std::exchange(call.inside, {});
     objects_.complete(entry, unpack(at));
   } else {
-    std::string blob(reinterpret_cast<const char*>(reply.value.data()), reply.value.size());
-    objects_.hold_inside(entry, std::as_bytes(std::span(blob)));
+    if (reply.value.size() < kOutOfBandBytes) {
+      std::string blob(reinterpret_cast<const char*>(reply.value.data()), reply.value.size());
+      objects_.hold_inside(entry, std::as_bytes(std::span(blob)));
+      return objects_.complete(entry, std::move(blob));
+    }
+    std::shared_ptr<detail::OwnMemory> blob = heap_memory(reply.value.size());
+    std::memcpy(blob->bytes().data(), reply.value.data(), reply.value.size());
+    objects_.hold_inside(entry, blob->bytes());
     objects_.complete(entry, std::move(blob));
   }
 }

@@ -30,7 +30,7 @@ Result<detail::Value> NodeRuntime::read_entry(ObjectEntry& entry, detail::Deadli
       if (objects_.is_lost(entry)) objects_.lose(entry);
       const ObjectState state = entry.state.load(std::memory_order_acquire);
       if (state == ObjectState::kFailed) return entry.error;
-      if (state == ObjectState::kInline) return detail::Value{std::as_bytes(std::span(entry.blob)), nullptr};
+      if (state == ObjectState::kInline) return detail::Value{entry.bytes(), entry.whole};
       if (!entry.awaits_value()) at = entry.location;
     }
     if (at) {

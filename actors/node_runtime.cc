@@ -23,6 +23,7 @@ using detail::ObjectState;
 namespace {
 
 constexpr auto kLongestSleep = std::chrono::milliseconds(100);
+constexpr size_t kWorthOneCopyBytes = 16 << 10;  // arguments below are copied once more rather than waited for
 
 thread_local Running* t_running = nullptr;
 thread_local SpinPolicy t_spin;
@@ -83,7 +84,7 @@ NodeRuntime::NodeRuntime(NodeRuntimeOptions options, Greeting& greeting)
                  scratch.arguments = actor.arguments;
                  for (const detail::Argument& argument : scratch.arguments)
                    if (argument.ref) objects_.note_exported(*argument.ref.get());  // its id goes along
-                 std::string out(Peer::message_bytes(scratch) - sizeof(CallHeader) + 8, '\0');
+                 std::string out(Peer::message_bytes(scratch.arguments) - sizeof(CallHeader) + 8, '\0');
                  Pen pen(std::as_writable_bytes(std::span(out)));
                  pen.write(uint64_t{scratch.arguments.size()});
                  Peer::write_arguments(scratch, pen);
@@ -356,10 +357,17 @@ Handle NodeRuntime::put(const Encoder& value) {
     for (const ObjectId& id : value.refs()) {
       handle.get()->more().inside.push_back(objects_.handle_for(id, t_running != nullptr ? &t_running->uncovered : nullptr));
     }
-    if (size <= kInlineBytes) {
+    if (size < kOutOfBandBytes) {
       objects_.complete(*handle.get(), value.to_blob());
       return handle;
     }
+  }
+  if (size <= kInlineBytes) {
+    std::shared_ptr<detail::OwnMemory> blob = heap_memory(size);
+    value.write_blob(blob->bytes());
+    const Guard guard(lock_);
+    objects_.complete(*handle.get(), std::move(blob));
+    return handle;
   }
   const Result<wire::ObjectLocation> written = write_object(*store_, value, handle.get()->id);
   if (!written.ok()) throw Error(written.status().with_context("put of " + std::to_string(size) + " bytes"));
@@ -372,10 +380,15 @@ std::shared_ptr<detail::OwnMemory> NodeRuntime::allocate(size_t size_bytes) {
   return StoreMemory::create(*store_, size_bytes);
 }
 
-detail::Argument NodeRuntime::make_argument(const Encoder& value) {
+detail::Argument NodeRuntime::make_argument(const Encoder& value, bool outlives_submission) {
   detail::Argument out;
-  if (value.blob_size() > kInlineBytes) {
+  const size_t size = value.blob_size();
+  if (size > kInlineBytes) {
     out.ref = put(value);
+    return out;
+  }
+  if (outlives_submission && size >= kWorthOneCopyBytes && value.refs().empty()) {
+    out.unwritten = &value;
     return out;
   }
   out.blob = value.to_blob();
@@ -395,7 +408,7 @@ Result<detail::Value> NodeRuntime::await_value(const Handle& handle, detail::Dea
     }
   }
   switch (entry.state.load(std::memory_order_acquire)) {
-    case ObjectState::kInline: return detail::Value{std::as_bytes(std::span(entry.blob)), nullptr};
+    case ObjectState::kInline: return detail::Value{entry.bytes(), entry.whole};
     case ObjectState::kStored: return read_entry(entry, deadline);
     default: return entry.error;
   }

@@ -69,7 +69,7 @@ class NodeRuntime final : public Runtime {
   detail::ActorHandle decode_actor(Decoder& in) override;
   void forget_actor(const ActorId& id) noexcept override;
 
-  detail::Argument make_argument(const Encoder& value) override;
+  detail::Argument make_argument(const Encoder& value, bool outlives_submission) override;
   detail::Handle put(const Encoder& value) override;
   std::shared_ptr<detail::OwnMemory> allocate(size_t size_bytes) override;
   detail::Handle failed(const Status& status) override;
@@ -162,6 +162,10 @@ class NodeRuntime final : public Runtime {
   void dispose(Call& call);
   void store_arguments(Call& call);
   void wait_for_room(const std::vector<detail::Argument>& arguments, bool throw_when_full);
+  /// Whether a call with these arguments can be sent as soon as it is made: then they need be written only once. Waits a
+  /// moment for room while the callee takes calls; the lock is released meanwhile.
+  bool can_send_at_once(const ActorId& actor, const std::vector<detail::Argument>& arguments,
+                        std::unique_lock<RuntimeLock>& lock);
   std::string call_name(const Call& call) const;
   Status cancel_call(Call& call, bool force);
 

@@ -52,6 +52,7 @@ struct ObjectEntry {
   std::atomic<bool> exported{false};
   ObjectId id;
   std::string blob;
+  std::shared_ptr<OwnMemory> whole;  ///< The blob, instead, when it is long: aligned, and shared by Buffers in it.
   wire::ObjectLocation location;
   Status error;
   void* producer = nullptr;     ///< Owner: the call that makes it; of a stored value, the one that can make it again.
@@ -61,6 +62,8 @@ struct ObjectEntry {
   std::vector<Waiter> waiters;
   std::unique_ptr<ObjectExtras> extras;
 
+  /// Of an inline value.
+  [[nodiscard]] std::span<const std::byte> bytes() const { return whole ? whole->bytes() : std::as_bytes(std::span(blob)); }
   [[nodiscard]] bool is_ready() const { return state.load(std::memory_order_acquire) != ObjectState::kPending; }
   /// Pending, or lost and on its way again.
   [[nodiscard]] bool awaits_value() const { return !is_ready() || (extras && extras->is_rebuilding); }

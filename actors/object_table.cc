@@ -57,6 +57,12 @@ void ObjectTable::complete(ObjectEntry& entry, std::string blob) {
   ready(entry, ObjectState::kInline);
 }
 
+void ObjectTable::complete(ObjectEntry& entry, std::shared_ptr<detail::OwnMemory> blob) {
+  if (entry.is_ready()) return;
+  entry.whole = std::move(blob);
+  ready(entry, ObjectState::kInline);
+}
+
 void ObjectTable::complete(ObjectEntry& entry, const wire::ObjectLocation& location) {
   if (!entry.awaits_value()) return io_.free_stored(location);
   entry.location = location;
@@ -181,7 +187,8 @@ void ObjectTable::answer(ProcessId to, ObjectEntry& entry) {
     out.stored = true;
     out.location = entry.location;
   } else {
-    out.blob = entry.blob;
+    const auto bytes = entry.bytes();
+    out.blob.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
     for (const Handle& inside : entry.more().inside) sent_in_result(inside.get()->id, to);
   }
   io_.relay(to, peer_payload(out));
@@ -325,7 +332,7 @@ void ObjectTable::drop_value(ObjectEntry& entry) {
   const bool is_stored = entry.state == ObjectState::kStored;
   if ((!is_stored && entry.state != ObjectState::kInline) || std::exchange(more.is_dropped, true)) return;
   if (!is_stored) {
-    lineage_bytes_ += entry.blob.size();
+    lineage_bytes_ += entry.bytes().size();
     return;
   }
   may_lose_ = true;
@@ -361,7 +368,7 @@ void ObjectTable::destroy(ObjectEntry* entry) {
   if (entry->producer != nullptr && io_.gone) io_.gone(*entry);
   if (entry->exported) exported_.erase(entry->id);
   const bool is_dropped = entry->extras && entry->extras->is_dropped;
-  if (is_dropped && entry->state == ObjectState::kInline) lineage_bytes_ -= entry->blob.size();
+  if (is_dropped && entry->state == ObjectState::kInline) lineage_bytes_ -= entry->bytes().size();
   const bool has_value = entry->state == ObjectState::kStored && !is_dropped && !entry->awaits_value();
   if (has_value && !is_borrowed(*entry)) io_.free_stored(entry->location);
   if (entry->is_actor) io_.end_actor({entry->id.owner, entry->id.sequence});

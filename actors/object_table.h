@@ -54,6 +54,7 @@ class ObjectTable {
 
   /// The object becomes ready; waiters are called. Ignored when it is ready already (a duplicate, a late reply).
   void complete(detail::ObjectEntry& entry, std::string blob);
+  void complete(detail::ObjectEntry& entry, std::shared_ptr<detail::OwnMemory> blob);
   void complete(detail::ObjectEntry& entry, const wire::ObjectLocation& location);
   void fail(detail::ObjectEntry& entry, const Status& status);
   /// Notes the Refs inside a value that came from `sender`, so that they live as long as it.

@@ -34,6 +34,9 @@ class StoreMemory final : public detail::OwnMemory {
   std::atomic<bool> is_taken_{false};
 };
 
+/// On the heap, aligned like the shared memory, so that an Array sees no difference. std::bad_alloc when there is none.
+[[nodiscard]] std::shared_ptr<detail::OwnMemory> heap_memory(size_t size_bytes);
+
 /// Writes a value into the store as object `id`, where it lies when it can.
 [[nodiscard]] Result<wire::ObjectLocation> write_object(object_store::StoreClient& store, const Encoder& value,
                                                         const ObjectId& id);

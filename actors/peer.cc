@@ -2,44 +2,57 @@
 
 #include "common/check.h"
 
+#include <algorithm>
 #include <bit>
+#include <utility>
 
 namespace manta {
 namespace {
 
-std::span<const std::byte> blob_bytes(const std::string& blob) { return std::as_bytes(std::span(blob)); }
-
-/// What an argument sends: its own blob, the blob of the object it refers to, or that object's location.
+/// What an argument sends: its own blob (a value that is one once it is written), the blob of the object it refers to, or
+/// that object's location.
 struct Part {
   PartKind kind = PartKind::kInline;
-  std::span<const std::byte> blob;
+  size_t size_bytes = 0;
+  std::span<const std::byte> blob{};
   const detail::ObjectEntry* stored = nullptr;
-  [[nodiscard]] size_t size_bytes() const { return kind == PartKind::kInline ? blob.size() : sizeof(PackedLocation); }
 };
 
 Part part_of(const detail::Argument& argument) {
-  if (!argument.ref) return {PartKind::kInline, blob_bytes(argument.blob), nullptr};
+  if (argument.unwritten != nullptr) return {.size_bytes = argument.unwritten->blob_size()};
+  if (argument.ring_bytes > 0) return {.size_bytes = argument.ring_bytes};
+  if (!argument.ref) return {.size_bytes = argument.blob.size(), .blob = std::as_bytes(std::span(argument.blob))};
   const detail::ObjectEntry& entry = *argument.ref.get();
-  if (entry.state.load(std::memory_order_acquire) == detail::ObjectState::kStored) return {PartKind::kStored, {}, &entry};
-  return {PartKind::kInline, blob_bytes(entry.blob), nullptr};
+  if (entry.state.load(std::memory_order_acquire) == detail::ObjectState::kStored)
+    return {.kind = PartKind::kStored, .size_bytes = sizeof(PackedLocation), .stored = &entry};
+  return {.size_bytes = entry.bytes().size(), .blob = entry.bytes()};
 }
 
 }  // namespace
 
-size_t Peer::message_bytes(const Call& call) {
+void write_blobs(std::span<detail::Argument> arguments) {
+  for (detail::Argument& argument : arguments) {
+    if (const Encoder* const value = std::exchange(argument.unwritten, nullptr)) argument.blob = value->to_blob();
+  }
+}
+
+size_t Peer::message_bytes(std::span<const detail::Argument> arguments) {
   size_t size = sizeof(CallHeader);
-  for (const detail::Argument& argument : call.arguments)
-    size += sizeof(PartHeader) + padded(part_of(argument).size_bytes());
+  for (const detail::Argument& argument : arguments) size += sizeof(PartHeader) + padded(part_of(argument).size_bytes);
   return size;
 }
 
 void Peer::write_arguments(const Call& call, Pen& pen) {
   for (const detail::Argument& argument : call.arguments) {
     const Part part = part_of(argument);
-    pen.write(PartHeader{static_cast<uint32_t>(part.kind), static_cast<uint32_t>(part.size_bytes())});
+    pen.write(PartHeader{static_cast<uint32_t>(part.kind), static_cast<uint32_t>(part.size_bytes)});
     if (part.kind == PartKind::kStored) {
       pen.write(pack(part.stored->location, part.stored->id));
+    } else if (argument.unwritten != nullptr) {
+      argument.unwritten->write_blob(pen.take(part.size_bytes));
+      pen.pad(part.size_bytes);
     } else {
+      MANTA_CHECK(part.blob.size() == part.size_bytes, call.first_sequence);
       pen.padded_bytes(part.blob);
     }
   }
@@ -90,7 +103,7 @@ bool Peer::teach(uint32_t id, const Template& call_template) {
 bool Peer::send(Call& call, const Template& call_template) {
   const bool is_taught = call.template_id < taught_.size() && taught_[call.template_id];
   if (!is_taught && !teach(call.template_id, call_template)) return false;
-  const size_t size = call.stored_arguments ? sizeof(CallHeader) + sizeof(PackedLocation) : message_bytes(call);
+  const size_t size = call.stored_arguments ? sizeof(CallHeader) + sizeof(PackedLocation) : message_bytes(call.arguments);
   MANTA_CHECK(size <= wire::kMaxRingMessageBytes, size);
   const std::span<std::byte> room = channel_->requests.reserve(size);
   if (room.empty()) return false;
@@ -122,8 +135,12 @@ bool Peer::send(Call& call, const Template& call_template) {
     pen.write(pack(call.stored_arguments.get()->location));
   } else {
     write_arguments(call, pen);
+    for (detail::Argument& argument : call.arguments) {
+      if (const Encoder* const value = std::exchange(argument.unwritten, nullptr)) argument.ring_bytes = value->blob_size();
+    }
   }
   call.position = channel_->requests.publish(static_cast<uint16_t>(RequestKind::kCall), size);
+  call.in_ring = room.first(size);
   call.peer = this;
   call.state = CallState::kSent;
   ++in_flight_;
@@ -133,8 +150,22 @@ bool Peer::send(Call& call, const Template& call_template) {
 
 bool Peer::take_back(Call& call) {
   if (!channel_->requests.take_back(call.position)) return false;
+  copy_back(call);
   forget(call);
   return true;
+}
+
+// From the call's place in the ring, which was queued until now: nothing has been written over it.
+void Peer::copy_back(Call& call) {
+  if (std::ranges::all_of(call.arguments, [](const detail::Argument& each) { return each.ring_bytes == 0; })) return;
+  Cursor cursor(call.in_ring);
+  cursor.take(sizeof(CallHeader));
+  for (detail::Argument& argument : call.arguments) {
+    cursor.take(sizeof(PartHeader));
+    const std::span<const std::byte> bytes = cursor.take_padded(part_of(argument).size_bytes);
+    if (std::exchange(argument.ring_bytes, 0) > 0)
+      argument.blob.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  }
 }
 
 void Peer::forget(Call& call) {

@@ -1,7 +1,7 @@
 // A process that this one calls: the channel to it, what it has been taught, and the calls in flight.
 //
-// Thread safety: under the runtime's lock. Cost of `send`: one copy of the arguments into the ring, no allocation, and a
-// system call only when the worker sleeps.
+// Thread safety: under the runtime's lock. Cost of `send`: the arguments are copied, or written, into the ring, no
+// allocation, and a system call only when the worker sleeps.
 #pragma once
 
 #include "actors/call.h"
@@ -31,6 +31,9 @@ struct Template {
   auto operator<=>(const Template&) const = default;
 };
 
+/// What a submission left unwritten becomes blobs: for arguments that are not sent at once.
+void write_blobs(std::span<detail::Argument> arguments);
+
 class Peer {
  public:
   Peer(ProcessId process, int pid, std::unique_ptr<wire::Channel> channel, wire::Bell bell)
@@ -40,8 +43,12 @@ class Peer {
   /// Precondition: every argument is ready, and together they fit (see `message_bytes`).
   bool send(Call& call, const Template& call_template);
 
-  /// The ring bytes that `call` needs, with Ref arguments replaced by their values.
-  static size_t message_bytes(const Call& call);
+  /// The ring bytes that a call with these arguments needs, with Refs replaced by their values.
+  static size_t message_bytes(std::span<const detail::Argument> arguments);
+  /// Whether a message of that size fits into the ring now.
+  [[nodiscard]] bool has_room(size_t size_bytes) { return !channel_->requests.reserve(size_bytes).empty(); }
+  /// Grows as the worker gives room back.
+  [[nodiscard]] uint64_t room_given_back() const { return channel_->requests.released_position(); }
   /// Writes the arguments part of a call.
   static void write_arguments(const Call& call, Pen& pen);
   /// The same in two steps, for calls whose arguments go through the store: what is to be written, and, without the
@@ -54,7 +61,7 @@ class Peer {
   static std::vector<ArgumentBytes> arguments_of(const Call& call);
   static void write_arguments(std::span<const ArgumentBytes> arguments, Pen& pen);
 
-  /// True when the call was still queued and now never runs.
+  /// True when the call was still queued and now never runs. Arguments that were only in the ring are blobs again.
   bool take_back(Call& call);
   /// Whether its worker has begun it (or is past it).
   [[nodiscard]] bool is_claimed(const Call& call) const { return channel_->requests.is_claimed(call.position); }
@@ -84,6 +91,7 @@ class Peer {
     uint32_t generation = 1;
   };
   bool teach(uint32_t id, const Template& call_template);
+  void copy_back(Call& call);
   Call* find(uint64_t cookie) const;
 
   ProcessId process_;

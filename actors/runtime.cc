@@ -73,7 +73,9 @@ Status await_actor(const ActorHandle& actor, Deadline deadline) {
 void encode_actor(Encoder& out, const ActorHandle& actor) { Runtime::get().encode_actor(out, actor); }
 ActorHandle decode_actor(Decoder& in) { return Runtime::get().decode_actor(in); }
 
-Argument make_argument(const Encoder& value) { return Runtime::get().make_argument(value); }
+Argument make_argument(const Encoder& value, bool outlives_submission) {
+  return Runtime::get().make_argument(value, outlives_submission);
+}
 Handle put(const Encoder& value) { return Runtime::get().put(value); }
 Handle failed(const Status& status) { return Runtime::get().failed(status); }
 Handle handle_for(const ObjectId& id) { return Runtime::get().handle_for(id); }

@@ -36,7 +36,7 @@ class Runtime {
   virtual detail::ActorHandle decode_actor(Decoder& in) = 0;
   virtual void forget_actor(const ActorId& id) noexcept = 0;  ///< The last handle of this process is gone.
 
-  virtual detail::Argument make_argument(const Encoder& value) = 0;
+  virtual detail::Argument make_argument(const Encoder& value, bool outlives_submission) = 0;
   virtual detail::Handle put(const Encoder& value) = 0;
   /// Memory that can become an object where it lies; null when there is none to spare. Waits for nobody's memory.
   virtual std::shared_ptr<detail::OwnMemory> allocate(size_t size_bytes) = 0;

@@ -8,8 +8,10 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
@@ -19,8 +21,10 @@
 namespace manta::object_store::detail {
 namespace {
 
-constexpr uint64_t kAheadBytes = uint64_t{16} << 20;     // of a standard segment
-constexpr uint64_t kPortionBytes = uint64_t{4} << 20;    // between looks at whether it is still wanted
+constexpr uint64_t kAheadBytes = uint64_t{16} << 20;         // of a standard segment
+constexpr uint64_t kPortionBytes = uint64_t{4} << 20;        // between looks at whether it is still wanted
+constexpr uint64_t kSharedPortionBytes = uint64_t{1} << 20;  // of pages that two threads take
+constexpr uint64_t kWorthSharingBytes = uint64_t{8} << 20;
 constexpr size_t kMostAheadBytes = size_t{1} << 30;      // a segment for a larger object is not kept ready
 constexpr auto kAnswerWithin = std::chrono::seconds(5);  // the raylet answers at once, or is away
 
@@ -42,6 +46,48 @@ Status populate(const Mapping& mapping, const Fd& fd, uint64_t from, uint64_t to
   if (error == 0) return {};
   return Status(Code::kIo, "the machine has no memory for " + std::to_string(to - from) +
                                " bytes of the object store: " + std::strerror(error));
+}
+
+struct Portions {
+  Portions(std::shared_ptr<Mapping> mapped, int how, uint64_t begin, uint64_t end)
+      : mapping(std::move(mapped)),
+        advice(how),
+        from(begin),
+        to(end),
+        done((end - begin + kSharedPortionBytes - 1) / kSharedPortionBytes) {}
+  std::shared_ptr<Mapping> mapping;
+  int advice;
+  uint64_t from, to;
+  std::atomic<size_t> next{0};
+  std::vector<std::atomic<bool>> done;
+
+  [[nodiscard]] uint64_t begin_of(size_t portion) const { return std::min(from + portion * kSharedPortionBytes, to); }
+  /// Takes portions until none is left that nobody has begun.
+  void take() {
+    for (size_t i = next++; i < done.size(); i = next++) {
+      if (::madvise(mapping->data() + begin_of(i), begin_of(i + 1) - begin_of(i), advice) == 0) done[i] = true;
+    }
+  }
+};
+
+/// With the thread's help where there is a processor for it. Never waits for it: what it has begun and not finished is done
+/// here too, which is harmless.
+Status ProducerSide::populate_together(const Segment& segment, uint64_t from, uint64_t to) {
+  if (to - from < kWorthSharingBytes || std::thread::hardware_concurrency() < 2)
+    return populate(*segment.mapping, segment.fd, from, to);
+  const auto portions = std::make_shared<Portions>(segment.mapping, populating(segment.fd, to), from, to);
+  {
+    std::lock_guard lock(mutex_);
+    portions_ = portions;
+    start_ahead();
+  }
+  portions->take();
+  for (size_t i = 0; i < portions->done.size(); ++i) {
+    if (portions->done[i]) continue;
+    const Status status = populate(*segment.mapping, segment.fd, portions->begin_of(i), portions->begin_of(i + 1));
+    if (!status.ok()) return status;
+  }
+  return {};
 }
 
 void ProducerSide::want_dedicated(size_t size_bytes) {
@@ -76,9 +122,14 @@ void ProducerSide::stop() {
 void ProducerSide::run_ahead() {
   std::unique_lock lock(mutex_);
   while (true) {
-    ahead_wake_.wait(lock, [this] { return stopping_ || !broken_.ok() || ahead_dedicated_ != 0 || ahead_standard_ != 0; });
+    ahead_wake_.wait(
+        lock, [this] { return stopping_ || !broken_.ok() || portions_ || ahead_dedicated_ != 0 || ahead_standard_ != 0; });
     if (stopping_ || !broken_.ok()) return;
-    if (ahead_standard_ != 0) {
+    if (const std::shared_ptr<Portions> portions = std::exchange(portions_, nullptr)) {
+      lock.unlock();
+      portions->take();
+      lock.lock();
+    } else if (ahead_standard_ != 0) {
       back_standard(lock, ahead_standard_);
       ahead_standard_ = 0;
     } else {

@@ -181,7 +181,7 @@ Status ProducerSide::back(MutableBlock& block) {
   uint64_t step = is_dedicated ? kPageBytes : kBackingStep;
   uint64_t to = std::min<uint64_t>((end + step - 1) / step * step, segment.allocator.size_bytes());
   lock.unlock();
-  MANTA_RETURN_IF_ERROR(populate(*segment.mapping, segment.fd, from, to));
+  MANTA_RETURN_IF_ERROR(populate_together(segment, from, to));
   lock.lock();
   set_backed(segment, to);
   if (!is_dedicated) want_standard(segment);

@@ -21,6 +21,9 @@
 
 namespace manta::object_store::detail {
 
+/// Pages that two threads take, a portion at a time.
+struct Portions;
+
 class ProducerSide : public std::enable_shared_from_this<ProducerSide> {
  public:
   explicit ProducerSide(StoreClient::SendFn send) : send_(std::move(send)) {}
@@ -98,6 +101,7 @@ class ProducerSide : public std::enable_shared_from_this<ProducerSide> {
   void want_standard(const Segment& segment);
   void start_ahead();
   void run_ahead();
+  [[nodiscard]] Status populate_together(const Segment& segment, uint64_t from, uint64_t to);
   void back_standard(std::unique_lock<std::mutex>& lock, uint64_t id);
   void fetch_dedicated(std::unique_lock<std::mutex>& lock, size_t size_bytes);
   void set_backed(Segment& segment, uint64_t to);
@@ -122,6 +126,7 @@ class ProducerSide : public std::enable_shared_from_this<ProducerSide> {
   std::vector<std::unique_ptr<Segment>> ready_;  // dedicated ones, with pages, for what comes next
   size_t ahead_dedicated_ = 0;                   // bytes, wanted from the thread
   uint64_t ahead_standard_ = 0;                  // a segment
+  std::shared_ptr<Portions> portions_;           // pages that a block waits for: the thread helps
   uint64_t trims_ = 0;                           // times that memory was asked back
   bool stopping_ = false;
   std::condition_variable ahead_wake_;

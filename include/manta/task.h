@@ -52,19 +52,21 @@ class Arg {
   template <typename U>
   requires(std::convertible_to<U&&, T> && !std::same_as<std::remove_cvref_t<U>, Ref<T>>)
       Arg(U&& value) {  // NOLINT(google-explicit-constructor)
-    Encoder out;
     if constexpr (std::same_as<std::remove_cvref_t<U>, T>) {
-      Codec<T>::encode(out, value);
-      argument_ = make_argument(out);
+      Codec<T>::encode(encoder_, value);
+      argument_ = make_argument(encoder_, true);
     } else {
       const T converted = static_cast<T>(std::forward<U>(value));
-      Codec<T>::encode(out, converted);
-      argument_ = make_argument(out);
+      Codec<T>::encode(encoder_, converted);
+      argument_ = make_argument(encoder_, false);
     }
   }
+  Arg(const Arg&) = delete;
+  Arg& operator=(const Arg&) = delete;
   Argument&& take() { return std::move(argument_); }
 
  private:
+  Encoder encoder_;  // with the argument, which may point to it
   Argument argument_;
 };
 

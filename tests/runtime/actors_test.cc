@@ -12,6 +12,32 @@ namespace {
 using manta::Code;
 using namespace std::chrono_literals;
 
+/// Says whether what it is sent is whole, and in what order it came.
+struct Reader {
+  std::vector<int> seeds;
+  bool read(const std::vector<uint64_t>& values, int seed, const std::string& text, int nap_ms) {
+    seeds.push_back(seed);
+    if (nap_ms > 0) nap(nap_ms);
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (values[i] != i + static_cast<uint64_t>(seed)) return false;
+    }
+    return text == std::string(text.size(), static_cast<char>('a' + seed % 26));
+  }
+  void block(const std::string& path) { count_in(path), nap(600'000); }
+  std::vector<int> all() const { return seeds; }
+};
+std::vector<uint64_t> numbers_from(int seed, size_t size_bytes = 96'000) {
+  std::vector<uint64_t> out(size_bytes / sizeof(uint64_t));
+  std::iota(out.begin(), out.end(), static_cast<uint64_t>(seed));
+  return out;
+}
+std::string letters_of(int seed, size_t size_bytes) { return std::string(size_bytes, static_cast<char>('a' + seed % 26)); }
+std::vector<int> counted(int from, int to) {
+  std::vector<int> out(static_cast<size_t>(to - from));
+  std::iota(out.begin(), out.end(), from);
+  return out;
+}
+
 bool is_alive(int pid) { return ::kill(pid, 0) == 0; }
 bool ends(int pid) {
   for (int i = 0; i < 500 && is_alive(pid); ++i) std::this_thread::sleep_for(10ms);
@@ -25,6 +51,54 @@ TEST(Actors, KeepStateAndOrder) {
   for (int i = 1; i <= 1'000; ++i) ASSERT_EQ(refs[static_cast<size_t>(i - 1)].get(), i);
   EXPECT_EQ(counter.call<&Counter::get>().get(), 1'000);
   EXPECT_NE(counter.call<&Counter::pid>().get(), ::getpid());
+}
+
+TEST(Actors, GetBigArgumentsWholeAndInOrder) {
+  constexpr int kCalls = 2'000;
+  const auto reader = manta::spawn<Reader>();  // the first calls find it not there yet
+  std::vector<manta::Ref<bool>> whole;
+  for (int i = 0; i < kCalls; ++i) {
+    const int nap_ms = i % 400 == 100 ? 20 : 0;  // now and then it takes nothing for a while
+    const size_t size_bytes = i % 3 == 0 ? 96'000 : i % 3 == 1 ? 16'384 : 8;
+    const std::string text = letters_of(i, i % 5 == 0 ? 60'000 : 10);
+    whole.push_back(reader.call<&Reader::read>(numbers_from(i, size_bytes), i, text, nap_ms));
+  }
+  for (const auto& each : whole) ASSERT_TRUE(each.get());
+  EXPECT_EQ(reader.call<&Reader::all>().get(), counted(0, kCalls));
+}
+
+TEST(Actors, GetBigArgumentsBesideRefsThatAreNotReady) {
+  const auto reader = manta::spawn<Reader>();
+  reader.wait_ready();
+  const std::string four = letters_of(4, 20'000);
+  const manta::Ref<int> late = manta::closure([](int ms) { return nap(ms), 3; })(100);
+  const auto first = reader.call<&Reader::read>(numbers_from(3), late, letters_of(3, 20'000), 0);
+  const auto second = reader.call<&Reader::read>(numbers_from(4), 4, four.c_str(), 0);  // converted on the way
+  const auto third = reader.call<&Reader::read>(manta::put(numbers_from(5)), 5, letters_of(5, 90'000), 0);
+  EXPECT_TRUE(first.get() && second.get() && third.get());
+  EXPECT_EQ(reader.call<&Reader::all>().get(), counted(3, 6));
+}
+
+TEST(Actors, GetBigArgumentsThatAnotherProcessHadNotBegun) {
+  const auto reader = manta::spawn<Reader>.with({.max_restarts = -1})();
+  reader.wait_ready();
+  const std::string path = testing::TempDir() + "begun-" + std::to_string(::getpid());
+  const auto begun = reader.call<&Reader::block>(path);
+  for (int i = 0; i < 1'000 && !std::filesystem::exists(path); ++i) std::this_thread::sleep_for(10ms);
+  std::filesystem::remove(path);
+  std::vector<manta::Ref<bool>> whole;
+  for (int i = 1; i <= 20; ++i) whole.push_back(reader.call<&Reader::read>(numbers_from(i), i, letters_of(i, 100), 0));
+  const auto cancelled = reader.call<&Reader::read>(numbers_from(21), 21, letters_of(21, 100), 0);
+  ASSERT_TRUE(whole[1].cancel().ok());
+  ASSERT_TRUE(cancelled.cancel().ok());
+  reader.kill(true);
+  EXPECT_EQ(error_of([&] { begun.get(); }).code(), Code::kDied);
+  EXPECT_EQ(error_of([&] { (void)whole[1].get(); }).code(), Code::kCancelled);
+  std::vector<int> expected = counted(1, 21);
+  expected.erase(expected.begin() + 1);
+  whole.erase(whole.begin() + 1);
+  for (const auto& each : whole) EXPECT_TRUE(each.get());
+  EXPECT_EQ(reader.call<&Reader::all>().get(), expected);
 }
 
 TEST(Actors, TakeConstructorArgumentsAlsoAsRefs) {

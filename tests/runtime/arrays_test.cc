@@ -65,6 +65,21 @@ bool has_freed_everything() {
   return manta::node_info().store_objects == 0;
 }
 
+TEST(Anywhere, ValuesOfAnySizeOutliveTheirRefs) {
+  for (const size_t count : {size_t{100}, size_t{600}, size_t{12'500}, kCount}) {
+    Values of_put, again, of_task;
+    {
+      const manta::Ref<Values> put = manta::put(counted(count));
+      of_put = put.get(), again = put.get();
+      of_task = manta::remote<&counted>(count, 5.0).get();
+    }
+    for (int i = 0; i < 20; ++i) (void)manta::put(counted(count, 9));
+    EXPECT_TRUE(is_counted(of_put, count) && is_counted(again, count) && is_counted(of_task, count, 5));
+    for (const Values* each : {&of_put, &again, &of_task}) EXPECT_EQ(reinterpret_cast<uintptr_t>(each->data()) % 64, 0u);
+    EXPECT_EQ(error_of([&] { (void)of_put.writable(); }).code(), Code::kInvalid);
+  }
+}
+
 TEST(Anywhere, ArraysHoldWhatWasWritten) {
   EXPECT_TRUE(Values::uninitialized(0).writable().empty());
   EXPECT_EQ(Values(0, 1.0).size(), 0u);

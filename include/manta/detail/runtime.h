@@ -79,9 +79,13 @@ struct Argument {
   std::string blob;
   Handle ref;
   std::vector<Handle> inside;  ///< Refs in the blob, held until the call is over.
+  const Encoder* unwritten =
+      nullptr;            ///< Instead of the blob, while the submission lasts: it may be written once, into a ring.
+  size_t ring_bytes = 0;  ///< Of a blob that is only there, while its call is sent.
 };
-/// Encodes to an inline blob, or puts what is too big for one into the store.
-Argument make_argument(const Encoder& value);
+/// Encodes to an inline blob, or puts what is too big for one into the store. A `value` that outlives the submission may be
+/// left unwritten.
+Argument make_argument(const Encoder& value, bool outlives_submission);
 
 /// The worker's side of one call.
 class Invocation {
