@@ -44,6 +44,7 @@ bool has_unwritten(const std::vector<Argument>& arguments) {
 
 // Of a wait for room in a ring: it is worth it only while the other side gives room back.
 constexpr auto kLongestWaitForRoom = std::chrono::milliseconds(1);
+constexpr auto kSoon = std::chrono::microseconds(10);
 constexpr auto kStalled = std::chrono::microseconds(50);
 constexpr int kHastyCalls = 32;
 constexpr auto kStoreTimeout = std::chrono::seconds(10);
@@ -195,7 +196,11 @@ bool NodeRuntime::can_send_at_once(const ActorId& id, const std::vector<Argument
       return false;
     }
     lock.unlock();
-    for (int i = 0; i < 16; ++i) __builtin_ia32_pause();
+    if (now - moved > kSoon) {
+      std::this_thread::yield();  // the worker may be waiting for this processor
+    } else {
+      for (int i = 0; i < 16; ++i) __builtin_ia32_pause();
+    }
     lock.lock();
     if (poll_replies() > 0 && sleeping_.load(std::memory_order_relaxed) > 0) wake_waiters();
   }
