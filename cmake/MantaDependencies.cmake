@@ -41,7 +41,7 @@ find_package(ICU 72 REQUIRED COMPONENTS uc i18n)
 find_package(nlohmann_json REQUIRED)
 find_package(CLI11 REQUIRED)
 manta_import(msgpack HEADER msgpack.hpp)
-target_link_libraries(msgpack INTERFACE Boost::headers)
+target_compile_definitions(msgpack INTERFACE MSGPACK_NO_BOOST)  # its adaptors for Boost cost each translation unit most of a second
 manta_import(cppzmq HEADER zmq.hpp LIBRARY zmq)
 manta_import(xxHash::xxhash HEADER xxhash.h LIBRARY xxhash)
 if(MANTA_TESTS)
