@@ -36,10 +36,10 @@ TEST(WarmMemory, IsWhatALargeObjectIsPutInto) {
   node.clock.advance(milliseconds(200));
   ASSERT_TRUE(holds(node, 32 * kMiB));
   MutableBlock block = (*client)->create(27 * kMiB, kPatience).value();
+  EXPECT_EQ(node.stats().warm_bytes, 4 * kMiB) << "it was put into other memory";  // what is left is for small objects
   for (size_t at = 0; at < block.size(); at += 4'096) ASSERT_EQ(block.data()[at], std::byte{0});
   std::memset(block.data(), 7, block.size());
   const wire::ObjectLocation at = (*client)->seal(std::move(block), {1, 1}).value();
-  EXPECT_EQ(at.segment, 1u) << "it was put into other memory than the first there was";
   const PinnedBytes bytes = (*client)->pin(at).value();
   EXPECT_EQ(bytes.data()[27 * kMiB - 1], std::byte{7});
 }
