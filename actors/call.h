@@ -58,6 +58,7 @@ struct LineageRecord {
   std::vector<Held> held;                     ///< Its Refs, while it does not run.
   size_t size_bytes = 0;
   bool is_running = false;
+  bool cost_retry = false;  ///< This run did.
   std::list<Call*>::iterator place;
 };
 

@@ -33,10 +33,21 @@ bool Lineage::keep(Call& call) {
     end_run(call);
     return true;
   }
-  if (!begin(call)) return false;
+  if (!begin(call)) {
+    // Lost while it ran, when there was still hope.
+    for (size_t i = 0; i < call.result_count(); ++i) {
+      ObjectEntry* const entry = call.result_at(i).get();
+      if (entry == nullptr) continue;
+      entry->producer = nullptr;
+      if (entry->is_ready() && entry->awaits_value())
+        objects_.fail(*entry, cannot(*entry, Status(Code::kLost, "it was lost while its task ran")));
+    }
+    return false;
+  }
   // Letting go of its results may delete it, and so may the bound.
   std::vector<Handle> results(call.result_count());
   for (size_t i = 0; i < results.size(); ++i) results[i] = std::move(call.result_at(i));
+  if (is_awaited(call)) run_again(call, true);
   forget_oldest(most_bytes_);
   return true;
 }
@@ -55,8 +66,8 @@ bool Lineage::begin(Call& call) {
   record->live = live;
   record->results.resize(count);
   for (size_t i = 0; i < count; ++i) {
+    if (ObjectEntry* const entry = call.result_at(i).get()) entry->producer = stored(i) != nullptr ? &call : nullptr;
     record->results[i] = stored(i);
-    if (record->results[i] != nullptr) record->results[i]->producer = &call;
   }
   record->size_bytes = kRecordBytes + call.argument_bytes + call.arguments.capacity() * sizeof(detail::Argument) +
                        record->results.size() * sizeof(ObjectEntry*);
@@ -122,17 +133,23 @@ Status Lineage::cannot(const ObjectEntry& entry, const Status& why) const {
 
 Status Lineage::rebuild(ObjectEntry& entry, const Status& why) {
   auto* const call = static_cast<Call*>(entry.producer);
-  if (call == nullptr) return cannot(entry, why);
-  LineageRecord& record = *call->lineage;
-  if (record.is_running) return {};  // what it returns is for this one too, or it runs once more
-  if (call->retries_left == 0) return cannot(entry, why);
-  if (call->retries_left > 0) --call->retries_left;
+  if (call == nullptr || call->task_class == nullptr || call->stream) return cannot(entry, why);
+  // What it returns is for this one too, or it runs once more.
+  if (call->lineage ? call->lineage->is_running : call->retries_left != 0) return {};
+  const bool is_loss = !entry.more().is_dropped;
+  if (!call->lineage || (is_loss && call->retries_left == 0)) return cannot(entry, why);
   MANTA_LOG(kInfo, "owner", "a lost object is made again", {"object", entry.id}, {"attempt", call->attempt + 1},
             {"retries_left", call->retries_left}, {"why", why});
-  record.is_running = true;
-  starting_.push_back(call);
-  start_all();
+  run_again(*call, is_loss);
   return {};
+}
+
+void Lineage::run_again(Call& call, bool costs_retry) {
+  call.lineage->is_running = true;
+  call.lineage->cost_retry = costs_retry && call.retries_left > 0;
+  if (call.lineage->cost_retry) --call.retries_left;
+  starting_.push_back(&call);
+  start_all();
 }
 
 // A call that starts finds arguments that are lost too, whose calls start next: in turn, not one inside the other.
@@ -177,12 +194,7 @@ void Lineage::end_run(Call& call) {
   }
   if (record.live == 0) return forget(call);
   if (!again) return;
-  if (call.retries_left != 0) {
-    if (call.retries_left > 0) --call.retries_left;
-    record.is_running = true;
-    starting_.push_back(&call);
-    return start_all();
-  }
+  if (call.retries_left != 0) return run_again(call, true);
   record.is_running = true;  // who waits may let go of results meanwhile
   for (size_t i = 0; i < record.results.size(); ++i) {
     ObjectEntry* const entry = record.results[i];
@@ -195,8 +207,22 @@ void Lineage::end_run(Call& call) {
 
 // ---------------------------------------------------------------------------------------------------- the end
 
+void Lineage::on_node_lost() {
+  // Nothing starts, fails or goes meanwhile: what cannot be made again fails when it is read.
+  is_starting_ = true;
+  for (Call* call : order_) {
+    if (call->retries_left == 0) continue;
+    for (ObjectEntry* entry : call->lineage->results) {
+      if (entry != nullptr && ObjectTable::is_wanted(*entry) && objects_.is_lost(*entry)) objects_.lose(*entry);
+    }
+  }
+  is_starting_ = false;
+  start_all();
+}
+
 void Lineage::unwanted(ObjectEntry& entry) {
-  if (entry.producer != nullptr) unwanted_.push_back(static_cast<Call*>(entry.producer));
+  auto* const call = static_cast<Call*>(entry.producer);
+  if (call != nullptr && call->lineage) unwanted_.push_back(call);
 }
 
 void Lineage::gone(ObjectEntry& entry) {

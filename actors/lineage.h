@@ -9,7 +9,11 @@
 // again (puts, results of actors), and what was forgotten: what needs that is lost, and its error says so. Arguments of
 // other owners are held as they are, with their values.
 //
-// Running again costs one of the call's retries. Of its results only those that are awaited take their new value.
+// Running again costs one of the call's retries, if its result was lost; not if its value was let go and is needed for
+// another that was lost: that one paid. Of its results only those that are awaited take their new value.
+//
+// When a node is lost, what lay on it and is referred to is made again at once: together, so that what several of them were
+// made from is made again once.
 //
 // Invariants: a kept call has a result in the table, or is deleted soon. A running one is never forgotten. Its results point
 // to it (`producer`) and it to them, without holding them. Under the runtime's lock; nothing blocks, nothing recurses with
@@ -41,6 +45,7 @@ class Lineage {
   bool keep(Call& call);
   /// For ObjectTable::Io. kLost with the reason when it cannot be made again.
   Status rebuild(detail::ObjectEntry& entry, const Status& why);
+  void on_node_lost();
   void unwanted(detail::ObjectEntry& entry);
   void gone(detail::ObjectEntry& entry);
   /// Stops what runs again for nobody. Not from within other calls: it ends calls.
@@ -54,6 +59,7 @@ class Lineage {
  private:
   bool begin(Call& call);
   void end_run(Call& call);
+  void run_again(Call& call, bool costs_retry);
   void hold_arguments(Call& call);
   void restore_arguments(Call& call);
   void start_all();

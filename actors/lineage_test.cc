@@ -170,6 +170,34 @@ TEST_F(LineageTest, WhatItWasMadeFromIsMadeAgainFirst) {
   EXPECT_EQ(objects.exported_count(), 0u);
 }
 
+TEST_F(LineageTest, WhatLayOnALostNodeIsMadeAgainAtOnceAndTogether) {
+  Handle root = done({})[0];
+  const Handle one = done({root})[0], two = done({root})[0], elsewhere = done({root}, kSafe)[0];
+  Handle unused = done({})[0];
+  root = {};
+  unused = {};
+  lose_node();
+  lineage.on_node_lost();
+  ASSERT_THAT(running, SizeIs(3));
+  finish(**std::find_if(running.begin(), running.end(), [](const Call* call) { return call->arguments.empty(); }));
+  finish(last());
+  finish(last());
+  EXPECT_FALSE(objects.is_lost(*one.get()) || objects.is_lost(*two.get()) || objects.is_lost(*elsewhere.get()));
+}
+
+TEST_F(LineageTest, OnlyALossCostsARetry) {
+  Handle root = done({}, kSafe, 1)[0];
+  const Handle result = done({root}, kSafe, 9)[0];
+  root = {};
+  for (int i = 0; i < 5; ++i) {
+    objects.lose(*result.get(), result.get()->location, Status(Code::kLost, "damaged"));
+    ASSERT_THAT(running, SizeIs(2));
+    finish(last());
+    finish(last());
+  }
+  EXPECT_EQ(result.get()->state, ObjectState::kStored);
+}
+
 TEST_F(LineageTest, RetriesBoundHowOften) {
   const Handle result = done({}, kDoomed, 1)[0];
   lose_node();
@@ -259,6 +287,25 @@ TEST_F(LineageTest, AResultThatIsLostAfterItCameAgainTakesOneMoreRun) {
   EXPECT_EQ(results[1].get()->state, ObjectState::kFailed);
 }
 
+TEST_F(LineageTest, AResultThatIsLostBeforeItsCallIsOver) {
+  for (const int retries : {0, 1}) {
+    auto* const call = new Call();
+    call->task_class = &task_class;
+    call->retries_left = retries;
+    const Handle result = objects.make();
+    result.get()->producer = call;
+    call->result = result;
+    objects.complete(*result.get(), place(kSafe));
+    objects.lose(*result.get(), result.get()->location, Status(Code::kLost, "damaged"));
+    EXPECT_TRUE(running.empty());
+    if (!lineage.keep(*call)) delete call;
+    ASSERT_EQ(running.size(), size_t{retries > 0});
+    EXPECT_EQ(result.get()->state, retries > 0 ? ObjectState::kStored : ObjectState::kFailed);
+    if (retries > 0) finish(last());
+    EXPECT_FALSE(result.get()->awaits_value());
+  }
+}
+
 TEST_F(LineageTest, NobodyWantsItAnyMoreAndAllOfItStops) {
   Handle first = done({})[0];
   Handle second = done({first})[0];
@@ -341,7 +388,7 @@ struct LongLineageTest : LineageTest {
   LongLineageTest() : LineageTest(size_t{1} << 30) {}
 };
 TEST_F(LongLineageTest, NothingRecursesWithTheDepth) {
-  constexpr int kLinks = 200'000;
+  constexpr int kLinks = 50'000;
   Handle end = done({})[0];
   for (int i = 1; i < kLinks; ++i) end = done({end})[0];
   lose_node();
@@ -360,7 +407,7 @@ TEST_F(LongLineageTest, NorDoesAFailureThatPassesAlongAChain) {
   };
   const Handle first = objects.make();
   Handle end = first;
-  for (int i = 0; i < 200'000; ++i) {
+  for (int i = 0; i < 50'000; ++i) {
     Handle next = objects.make();
     end.get()->waiters.push_back({[](void* context) {
                                     const std::unique_ptr<Link> self(static_cast<Link*>(context));

@@ -31,6 +31,12 @@ size_t most_queued_bytes() {
   return most;
 }
 
+/// The error as it passes from a task to those that need its result: along a chain of any length it stays readable.
+Status explained(const Status& error, const std::string& context) {
+  constexpr size_t kLongest = 1'000;
+  return error.message().size() > kLongest ? error : error.with_context(context);
+}
+
 size_t inline_bytes(const std::vector<Argument>& arguments) {
   size_t bytes = 0;
   for (const Argument& argument : arguments)
@@ -226,8 +232,7 @@ void NodeRuntime::resolve_arguments(Call& call) {
     ObjectEntry& entry = *argument.ref.get();
     if (objects_.is_lost(entry)) objects_.lose(entry);
     if (!entry.awaits_value()) {
-      if (entry.state == ObjectState::kFailed)
-        fail_call(call, entry.error.with_context("an argument of " + call_name(call)));
+      if (entry.state == ObjectState::kFailed) fail_call(call, explained(entry.error, "an argument of " + call_name(call)));
       continue;
     }
     objects_.fetch(entry);
@@ -249,7 +254,7 @@ void NodeRuntime::argument_ready(Call& call) {
     if (!argument.ref) continue;
     ObjectEntry& entry = *argument.ref.get();
     const ObjectState state = entry.state.load(std::memory_order_relaxed);
-    if (state == ObjectState::kFailed) return fail_call(call, entry.error.with_context("an argument of " + call_name(call)));
+    if (state == ObjectState::kFailed) return fail_call(call, explained(entry.error, "an argument of " + call_name(call)));
     if (state == ObjectState::kStored) objects_.note_exported(entry);  // its id goes along
   }
   if (!call.stored_arguments && Peer::message_bytes(call.arguments) > kMaxCallBytes) return store_arguments(call);
@@ -410,7 +415,7 @@ void NodeRuntime::finish(Call& call, uint64_t run_ns) {
 
 void NodeRuntime::fail_results(Call& call, const Status& status) {
   const Status error = call.cancelled ? Status(Code::kCancelled, call_name(call) + " was cancelled")
-                       : call.lineage ? status.with_context("a lost result was to be made again")
+                       : call.lineage ? explained(status, "a lost result was to be made again")
                                       : status;
   for (size_t i = 0; i < call.result_count(); ++i) {
     if (ObjectEntry* const entry = call.result_entry(i)) objects_.fail(*entry, error);
@@ -434,9 +439,6 @@ void NodeRuntime::fail_call(Call& call, const Status& status) {
 
 void NodeRuntime::dispose(Call& call) {
   if (call.unresolved > 0) return;
-  for (size_t i = 0; i < call.result_count(); ++i) {
-    if (call.result_at(i)) call.result_at(i).get()->producer = nullptr;
-  }
   // A stream is read from what the call left; the stream's end keeps it until the reader is done.
   if (call.stream && !call.stream->closed) return;
   --live_calls_;

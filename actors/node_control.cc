@@ -208,6 +208,7 @@ void NodeRuntime::handle_frame(wire::Frame& frame) {
       with_frame<wire::ClusterCapacity>(frame, [&](auto& m) {
         for (const auto& [node, cause] : m.lost_nodes) objects_.on_node_lost(node, wire::from_wire(cause));
         tasks_.set_capacity(m.capacity);
+        if (!m.lost_nodes.empty()) lineage_.on_node_lost();
       });
       break;
     case Type::kActorUpdate: on_actor_update(frame); break;

@@ -117,7 +117,7 @@ void NodeRuntime::stop_again(Call& call) {
     return;  // it has begun: what it returns is dropped
   }
   timed_.erase(&call);
-  if (call.retries_left >= 0) ++call.retries_left;
+  if (call.lineage->cost_retry) ++call.retries_left;
   call.state = CallState::kDone;
   dispose(call);
 }

@@ -326,7 +326,7 @@ void NodeRuntime::release_exported(ObjectEntry* entry) noexcept {
 void NodeRuntime::forget(ObjectEntry* entry) noexcept {
   // Nobody can find it and nothing of it lies elsewhere: no lock.
   const ObjectState state = entry->state.load(std::memory_order_acquire);
-  if (!entry->extras && (state == ObjectState::kInline || state == ObjectState::kFailed)) {
+  if ((state == ObjectState::kInline || state == ObjectState::kFailed) && !entry->extras) {
     delete entry;
     return;
   }

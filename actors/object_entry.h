@@ -55,7 +55,7 @@ struct ObjectEntry {
   std::shared_ptr<OwnMemory> whole;  ///< The blob, instead, when it is long: aligned, and shared by Buffers in it.
   wire::ObjectLocation location;
   Status error;
-  void* producer = nullptr;     ///< Owner: the call that makes it; of a stored value, the one that can make it again.
+  void* producer = nullptr;     ///< Owner: the call that makes it, while it lives, and as lineage of a stored value.
   void* stream_call = nullptr;  ///< Of a stream's end: the call, until the reader is done with it.
   Maker maker = Maker::kPut;
   bool is_actor = false;  ///< Stands for an actor's life: when it is freed, the actor ends.

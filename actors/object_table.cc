@@ -35,7 +35,6 @@ ObjectEntry* ObjectTable::find(const ObjectId& id) const {
 // ---------------------------------------------------------------------------------------------------- values
 
 void ObjectTable::ready(ObjectEntry& entry, ObjectState state) {
-  if (!entry.is_ready()) entry.producer = nullptr;  // of a value made again, the call stays the producer
   if (entry.extras) entry.extras->is_rebuilding = entry.extras->is_dropped = false;
   entry.state.store(state, std::memory_order_release);
   if (entry.waiters.empty()) return;

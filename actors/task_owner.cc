@@ -41,7 +41,8 @@ Lease* TaskOwner::find(uint64_t lease) {
 
 void TaskOwner::enqueue(Call& call, TimePoint now) {
   call.state = CallState::kQueued;
-  call.task_class->pending.push_back(&call);
+  auto& pending = call.task_class->pending;
+  call.lineage ? pending.push_front(&call) : pending.push_back(&call);
   ++pending_count_;
   pump(*call.task_class, now);
 }
@@ -59,9 +60,10 @@ void TaskOwner::pump(TaskClass& task_class, TimePoint now) {
     }
     Lease* best = nullptr;
     for (const auto& lease : task_class.leases) {
-      // A task with a deadline is not queued behind others: its time runs from here.
-      const size_t window =
-          call.policy->timeout.count() > 0 || call.stream ? std::min(lease->window(), size_t{1}) : lease->window();
+      // A task with a deadline is not queued behind others: its time runs from here. Nor is one that makes a lost object
+      // again: the one before it may be waiting for just that, on a node from which it could not be taken back.
+      const bool alone = call.policy->timeout.count() > 0 || call.stream || call.lineage;
+      const size_t window = alone ? std::min(lease->window(), size_t{1}) : lease->window();
       if (lease->in_flight.size() < window && (best == nullptr || lease->in_flight.size() < best->in_flight.size()))
         best = lease.get();
     }
