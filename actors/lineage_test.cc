@@ -293,6 +293,7 @@ TEST_F(LineageTest, AResultThatIsLostBeforeItsCallIsOver) {
     call->task_class = &task_class;
     call->retries_left = retries;
     const Handle result = objects.make();
+    call->first_sequence = result.get()->id.sequence;
     result.get()->producer = call;
     call->result = result;
     objects.complete(*result.get(), place(kSafe));

@@ -1,5 +1,6 @@
 #include "object_store/page_warmer.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <sys/uio.h>
 
@@ -31,6 +32,9 @@ bool write_zeros(int fd, uint64_t from, uint64_t to) {
 PageWarmer::~PageWarmer() {
   for (Round& round : rounds_) {
     for (const auto& task : round.tasks) task->state = State::kOver;
+    // Where processors are short, one of idle priority may not come to its end for minutes.
+    const sched_param none{};
+    (void)::pthread_setschedparam(round.thread.native_handle(), SCHED_OTHER, &none);
   }
   for (Round& round : rounds_) round.thread.join();
 }
