@@ -57,7 +57,7 @@ void ObjectTable::complete(ObjectEntry& entry, std::string blob) {
 }
 
 void ObjectTable::complete(ObjectEntry& entry, std::shared_ptr<detail::OwnMemory> blob) {
-  if (entry.is_ready()) return;
+  if (!entry.awaits_value()) return;
   entry.whole = std::move(blob);
   ready(entry, ObjectState::kInline);
 }
