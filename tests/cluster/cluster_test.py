@@ -17,10 +17,12 @@ class ClusterTest(unittest.TestCase):
                           self.check(cluster, cluster.run("manta-example-hello-tasks")))
 
     def test_calls_and_actors_do_what_they_do_on_one_node(self):
-        # But for what depends on one node: there an infeasible task is refused, here it waits for a node that could join.
+        # But for what depends on one node: there an infeasible task is refused, here it waits for a node that could join; there a call
+        # is begun when its worker takes it, here from when it is on the way to another node.
         with Cluster(nodes=3, cpus=2) as cluster:
             self.check(cluster, cluster.run("runtime_calls_test", "--gtest_filter=-Options.ReachTheWorker", timeout_s=240))
-            self.check(cluster, cluster.run("runtime_actors_test", timeout_s=240))
+            one_node = "Actors.GetBigArgumentsThatAnotherProcessHadNotBegun"
+            self.check(cluster, cluster.run("runtime_actors_test", f"--gtest_filter=-{one_node}", timeout_s=240))
 
     def test_objects_cross_nodes(self):
         with Cluster(nodes=3) as cluster:
