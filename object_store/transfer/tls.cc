@@ -10,8 +10,6 @@
 namespace manta::object_store {
 namespace {
 
-constexpr size_t kReadBufferBytes = size_t{256} << 10;
-
 Status failed(const char* what) {
   const unsigned long error = ::ERR_get_error();
   ::ERR_clear_error();
@@ -57,8 +55,6 @@ Result<TlsContext::Context> TlsContext::make(bool is_server, const std::string& 
   ::SSL_CTX_set_mode(raw, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_AUTO_RETRY);
   ::SSL_CTX_set_session_cache_mode(raw, SSL_SESS_CACHE_OFF);
   ::SSL_CTX_set_num_tickets(raw, 0);
-  ::SSL_CTX_set_read_ahead(raw, 1);
-  ::SSL_CTX_set_default_read_buffer_len(raw, kReadBufferBytes);
   return context;
 }
 

@@ -3,7 +3,9 @@
 #include <openssl/bio.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 namespace manta::object_store {
 
@@ -45,7 +47,20 @@ BIO* TlsBio::make() {
   return bio;
 }
 
-long TlsBio::read(char* data, size_t size) const {
+long TlsBio::read(char* data, size_t size) {
+  if (begin_ == end_) {
+    const long got = receive(in_.data(), in_.size());
+    if (got <= 0) return got;
+    begin_ = 0;
+    end_ = static_cast<size_t>(got);
+  }
+  const size_t part = std::min(size, end_ - begin_);
+  std::memcpy(data, in_.data() + begin_, part);
+  begin_ += part;
+  return static_cast<long>(part);
+}
+
+long TlsBio::receive(char* data, size_t size) const {
   ssize_t got = 0;
   do got = ::recv(socket_, data, size, 0);
   while (got < 0 && errno == EINTR);
