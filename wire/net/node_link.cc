@@ -111,7 +111,7 @@ Status NodeLink::State::start() {
                                                           .wake_sender = [this] { sender->wake(); }},
                                         std::move(router), access, *inbox, room);
   sender = std::make_unique<Sender>(Sender::Options{.max_outbox_bytes = options.max_outbox_bytes,
-                                                    .reconnect = [this](const auto& peer) { return connect(peer); },
+                                                    .connect = [this](const auto& peer) { return connect(peer); },
                                                     .forget = [this](ChannelId id) { receiver->forget(id); }},
                                     std::move(bell), buffers, *inbox);
   gate->start();
@@ -190,10 +190,9 @@ Status NodeLink::add_peer(LinkPeer peer) {
   const NodeNumber number = added->peer.number;
   std::lock_guard lock(state_->mutex);
   if (state_->peers.contains(number)) return {Code::kExists, "node " + std::to_string(number) + " is a peer already"};
-  MANTA_ASSIGN_OR_RETURN(zmq::socket_t socket, state_->connect(added));
   state_->peers[number] = added;
   state_->receiver->add_peer(added);
-  state_->sender->add_peer(added, std::move(socket));
+  state_->sender->add_peer(added);
   return {};
 }
 

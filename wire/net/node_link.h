@@ -90,8 +90,8 @@ class NodeLink {
   /// This node's own number, once it has joined; it goes with every batch.
   void set_number(NodeNumber own);
 
-  /// Connects, and keeps connecting. Frames may be sent at once. Batches that come with its number must have its key.
-  /// kExists for a number that is a peer.
+  /// Connects when there is something to say, and then keeps connecting. Frames may be sent at once. Batches that come with
+  /// its number must have its key. kExists for a number that is a peer.
   Status add_peer(LinkPeer peer);
   /// Drops what waits for it; its channels break.
   void remove_peer(NodeNumber number);

@@ -49,16 +49,15 @@ void Sender::post(std::function<void()> work) {
   wake();
 }
 
-void Sender::add_peer(std::shared_ptr<PeerState> peer, zmq::socket_t socket) {
-  // A function must be copyable: the socket waits in the peer.
-  auto added = std::make_shared<std::unique_ptr<Peer>>(std::make_unique<Peer>());
-  (*added)->state = peer;
-  (*added)->socket = std::move(socket);
+void Sender::add_peer(std::shared_ptr<PeerState> peer) {
   {
     std::lock_guard lock(mutex_);
-    outboxes_[peer->peer.number].state = std::move(peer);
+    outboxes_[peer->peer.number].state = peer;
   }
-  post([this, added] { peers_.push_back(std::move(*added)); });
+  post([this, peer = std::move(peer)] {
+    peers_.push_back(std::make_unique<Peer>());
+    peers_.back()->state = peer;
+  });
 }
 
 void Sender::remove_peer(NodeNumber number) {
@@ -73,7 +72,7 @@ void Sender::remove_peer(NodeNumber number) {
       end(relay, "node " + std::to_string(number) + " is no peer any more");
       options_.forget(relay.channel->id);
     }
-    (*found)->socket.set(zmq::sockopt::linger, 0);
+    if ((*found)->socket) (*found)->socket.set(zmq::sockopt::linger, 0);
     peers_.erase(found);
   });
 }
@@ -136,7 +135,8 @@ void Sender::run() {
 
 void Sender::close_all() {
   pass();
-  for (const auto& peer : peers_) peer->socket.set(zmq::sockopt::linger, kLingerMs);
+  for (const auto& peer : peers_)
+    if (peer->socket) peer->socket.set(zmq::sockopt::linger, kLingerMs);
   peers_.clear();
 }
 
@@ -167,7 +167,9 @@ bool Sender::pass() {
 
 bool Sender::serve(Peer& peer) {
   take_news(peer);
-  if (peer.reopen_at) reopen(peer);
+  if (!peer.socket && !peer.reopen_at && has_to_say(peer)) peer.reopen_at = now_;
+  if (peer.reopen_at) connect(peer);
+  if (!peer.socket) return false;
   const uint64_t before = peer.outgoing.last_sequence();
   send_frames(peer);
   serve_relays(peer);
@@ -190,16 +192,22 @@ void Sender::take_news(Peer& peer) {
   });
 }
 
-void Sender::reopen(Peer& peer) {
+bool Sender::has_to_say(const Peer& peer) {
+  const PeerState::News& news = peer.news;
+  return !peer.frames.empty() || !peer.relays.empty() || news.owes_ack || news.must_ack || news.must_ask;
+}
+
+void Sender::connect(Peer& peer) {
   if (now_ < *peer.reopen_at) return look_again_in(*peer.reopen_at - now_);
   peer.reopen_at.reset();
-  peer.socket.set(zmq::sockopt::linger, 0);
-  Result<zmq::socket_t> socket = options_.reconnect(peer.state);
+  if (peer.socket) peer.socket.set(zmq::sockopt::linger, 0);
+  Result<zmq::socket_t> socket = options_.connect(peer.state);
   if (socket.ok()) {
     peer.socket = std::move(*socket);
   } else {
-    MANTA_LOG(kWarn, "link", "cannot connect again", {"peer", peer.state->peer.number}, {"why", socket.status()});
+    MANTA_LOG(kWarn, "link", "cannot connect", {"peer", peer.state->peer.number}, {"why", socket.status()});
     peer.reopen_at = now_ + kReopenAfter;
+    look_again_in(kReopenAfter);
   }
 }
 

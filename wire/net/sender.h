@@ -29,8 +29,8 @@ class Sender {
  public:
   struct Options {
     size_t max_outbox_bytes = 0;
-    /// A new socket for a peer whose socket gave up.
-    std::function<Result<zmq::socket_t>(const std::shared_ptr<PeerState>&)> reconnect;
+    /// A new socket to a peer that is spoken to for the first time, or whose socket gave up.
+    std::function<Result<zmq::socket_t>(const std::shared_ptr<PeerState>&)> connect;
     /// The sender has let go of the channel: nothing of it is needed any more.
     std::function<void(ChannelId)> forget;
   };
@@ -42,7 +42,8 @@ class Sender {
   void stop();
 
   void set_number(NodeNumber own) { own_ = own; }
-  void add_peer(std::shared_ptr<PeerState> peer, zmq::socket_t socket);
+  /// The connection is made when there is something to say: in a large cluster most nodes never speak to each other.
+  void add_peer(std::shared_ptr<PeerState> peer);
   void remove_peer(NodeNumber number);
   Status send_frame(NodeNumber to, NodeType type, std::string body);
 
@@ -76,7 +77,7 @@ class Sender {
   };
   struct Peer {
     std::shared_ptr<PeerState> state;  // shared with the receiver and the gate
-    zmq::socket_t socket;
+    zmq::socket_t socket;              // none yet: see add_peer
     Outgoing<zmq::message_t> outgoing;
     std::vector<OutFrame> frames;
     std::vector<Relay> relays;
@@ -98,7 +99,8 @@ class Sender {
 
   bool serve(Peer& peer);
   void take_news(Peer& peer);
-  void reopen(Peer& peer);
+  [[nodiscard]] static bool has_to_say(const Peer& peer);
+  void connect(Peer& peer);
   bool send_frames(Peer& peer);
   bool serve_relays(Peer& peer);
   bool serve_relay(Peer& peer, Relay& relay);
