@@ -19,19 +19,34 @@ inline int64_t fixed_point(double amount, const char* what) {
   return std::llround(amount * wire::kWhole);
 }
 
-/// Of TaskOptions and ActorOptions. Throws Error(kInvalid) for impossible amounts.
+/// Of TaskOptions, ActorOptions and Bundle. Throws Error(kInvalid) for impossible amounts.
+template <typename Options>
+wire::Resources resources_of(const Options& options) {
+  wire::Resources out;
+  out.cpus = fixed_point(options.cpus, "cpus");
+  out.gpus = fixed_point(options.gpus, "gpus");
+  if (out.gpus > wire::kWhole && out.gpus % wire::kWhole != 0) {
+    throw Error(Status(Code::kInvalid, "gpus must be below 1 or a whole number, not " + std::to_string(options.gpus)));
+  }
+  out.gpu_memory_bytes = options.gpu_memory_bytes;
+  out.memory_bytes = options.memory_bytes;
+  for (const auto& [name, amount] : options.resources) out.custom[name] = fixed_point(amount, name.c_str());
+  return out;
+}
+
+/// Of TaskOptions and ActorOptions. Throws as resources_of.
 template <typename Options>
 wire::SchedulingClass scheduling_class_of(const Options& options) {
   wire::SchedulingClass out;
-  out.resources.cpus = fixed_point(options.cpus, "cpus");
-  out.resources.gpus = fixed_point(options.gpus, "gpus");
-  if (out.resources.gpus > wire::kWhole && out.resources.gpus % wire::kWhole != 0) {
-    throw Error(Status(Code::kInvalid, "gpus must be below 1 or a whole number, not " + std::to_string(options.gpus)));
-  }
-  out.resources.gpu_memory_bytes = options.gpu_memory_bytes;
-  out.resources.memory_bytes = options.memory_bytes;
-  for (const auto& [name, amount] : options.resources) out.resources.custom[name] = fixed_point(amount, name.c_str());
+  out.resources = resources_of(options);
   out.env = options.env;
+  out.labels = options.labels;
+  out.node = options.node.value;
+  out.is_soft = options.node_is_soft;
+  out.spread = options.spread;
+  out.group = options.group.number;
+  out.bundle = options.bundle;
+  out.priority = options.priority;
   return out;
 }
 

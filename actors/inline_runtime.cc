@@ -298,4 +298,32 @@ NodeInfo InlineRuntime::node_info() {
   return info;
 }
 
+// ---------------------------------------------------------------------------------------------------- placement groups
+
+detail::GroupHandle InlineRuntime::create_group(const std::vector<Bundle>& bundles, const GroupOptions& options) {
+  auto group = std::make_shared<detail::GroupRecord>();
+  group->number = ++next_;
+  group->state = detail::GroupRecord::State::kReady;
+  group->name = options.name;
+  group->nodes.assign(bundles.size(), this_node());
+  group->ready = new_object();
+  finish(*group->ready.get(), Encoder().to_blob(), {});
+  return group;
+}
+detail::GroupHandle InlineRuntime::group_of(uint64_t) { return create_group({Bundle()}, {}); }
+uint64_t InlineRuntime::group_number(detail::GroupRecord& group) { return group.number; }
+Status InlineRuntime::await_group(detail::GroupRecord& group, detail::Deadline) { return group.why; }
+Handle InlineRuntime::group_ready(detail::GroupRecord& group) { return group.ready; }
+std::string InlineRuntime::why_group_waits(detail::GroupRecord& group) { return group.why.ok() ? "" : group.why.message(); }
+std::vector<NodeNumber> InlineRuntime::nodes_of_group(detail::GroupRecord& group) { return group.nodes; }
+void InlineRuntime::remove_group(detail::GroupRecord& group) {
+  group.state = detail::GroupRecord::State::kOver;
+  group.why = Status(Code::kDied, "it was removed");
+}
+
+std::string InlineRuntime::explain(const Handle& handle) {
+  return handle.get()->is_ready() ? "it is ready" : "inline: it waits for another thread of this process";
+}
+std::string InlineRuntime::explain(const detail::ActorHandle&) { return "inline: it lives in this process"; }
+
 }  // namespace manta

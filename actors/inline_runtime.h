@@ -52,7 +52,20 @@ class InlineRuntime : public Runtime {
   void close_stream(const detail::Handle& stream) override;
   [[nodiscard]] bool is_cancelled() const noexcept override { return false; }
 
+  detail::GroupHandle create_group(const std::vector<Bundle>& bundles, const GroupOptions& options) override;
+  detail::GroupHandle group_of(uint64_t number) override;
+  uint64_t group_number(detail::GroupRecord& group) override;
+  Status await_group(detail::GroupRecord& group, detail::Deadline deadline) override;
+  detail::Handle group_ready(detail::GroupRecord& group) override;
+  std::string why_group_waits(detail::GroupRecord& group) override;
+  std::vector<NodeNumber> nodes_of_group(detail::GroupRecord& group) override;
+  void remove_group(detail::GroupRecord& group) override;
+
+  std::string explain(const detail::Handle& handle) override;
+  std::string explain(const detail::ActorHandle& actor) override;
+
   NodeInfo node_info() override;
+  [[nodiscard]] NodeNumber this_node() const override { return {1}; }
   [[nodiscard]] std::vector<int> my_devices() const override { return {}; }
   void cleanup_path(const std::string&, bool) override {}
 

@@ -222,6 +222,14 @@ void NodeRuntime::handle_frame(wire::Frame& frame) {
         if (state_requests_.contains(m.request)) state_requests_[m.request] = {true, m};
       });
       break;
+    case Type::kPlacementGroupUpdate:
+      with_frame<wire::PlacementGroupUpdate>(frame, [&](auto& m) { groups_.on_update(m); });
+      break;
+    case Type::kExplained:
+      with_frame<wire::Explained>(frame, [&](auto& m) {
+        if (explanations_.contains(m.request)) explanations_[m.request] = {true, m};
+      });
+      break;
     case Type::kProcessDied: with_frame<wire::ProcessDied>(frame, [&](auto& m) { on_process_died(m); }); break;
     case Type::kRelay: on_relay(frame); break;
     case Type::kLogLines: {
@@ -287,6 +295,7 @@ void NodeRuntime::end_all_calls(const Status& cause) {
   }
   tasks_.fail_all(cause);
   actors_.fail_all(cause);
+  groups_.fail_all(cause);
 }
 
 void NodeRuntime::abandon_calls() {

@@ -98,7 +98,14 @@ NodeRuntime::NodeRuntime(NodeRuntimeOptions options, Greeting& greeting)
                  return phase == wire::ActorPhase::kRestarting || phase == wire::ActorPhase::kDead;
                }}),
       lineage_(objects_, {[this](Call& call) { run_again(call); }, [this](Call& call) { stop_again(call); }},
-               most_lineage_bytes()) {}
+               most_lineage_bytes()),
+      groups_({[this](const wire::CreatePlacementGroup& creation) { (void)connection_->send(creation); },
+               [this](const wire::GetPlacementGroup& question) { (void)connection_->send(question); },
+               [this](const wire::RemovePlacementGroup& removal) { (void)connection_->send(removal); },
+               [this] { return objects_.make(); },
+               [this](ObjectEntry& entry, const Status& status) {
+                 status.ok() ? objects_.complete(entry, Encoder().to_blob()) : objects_.fail(entry, status);
+               }}) {}
 
 Result<std::unique_ptr<NodeRuntime>> NodeRuntime::connect(NodeRuntimeOptions options, std::chrono::milliseconds timeout) {
   MANTA_ASSIGN_OR_RETURN(Greeting greeting, greet(options, timeout));

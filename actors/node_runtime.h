@@ -7,6 +7,7 @@
 #pragma once
 
 #include "actors/actor_owner.h"
+#include "actors/group_owner.h"
 #include "actors/lineage.h"
 #include "actors/object_table.h"
 #include "actors/runtime.h"
@@ -89,7 +90,20 @@ class NodeRuntime final : public Runtime {
   void close_stream(const detail::Handle& stream) override;
   [[nodiscard]] bool is_cancelled() const noexcept override;
 
+  detail::GroupHandle create_group(const std::vector<Bundle>& bundles, const GroupOptions& options) override;
+  detail::GroupHandle group_of(uint64_t number) override;
+  uint64_t group_number(detail::GroupRecord& group) override;
+  Status await_group(detail::GroupRecord& group, detail::Deadline deadline) override;
+  detail::Handle group_ready(detail::GroupRecord& group) override;
+  std::string why_group_waits(detail::GroupRecord& group) override;
+  std::vector<NodeNumber> nodes_of_group(detail::GroupRecord& group) override;
+  void remove_group(detail::GroupRecord& group) override;
+
+  std::string explain(const detail::Handle& handle) override;
+  std::string explain(const detail::ActorHandle& actor) override;
+
   NodeInfo node_info() override;
+  [[nodiscard]] NodeNumber this_node() const override;
   [[nodiscard]] std::vector<int> my_devices() const override;
   void cleanup_path(const std::string& path, bool add) override;
 
@@ -167,6 +181,10 @@ class NodeRuntime final : public Runtime {
   bool can_send_at_once(const ActorId& actor, const std::vector<detail::Argument>& arguments,
                         std::unique_lock<RuntimeLock>& lock);
   std::string call_name(const Call& call) const;
+  /// With the number of a lease request that the raylet can say more of; 0: none.
+  std::string explain_call(const Call& call, uint64_t& lease_request);
+  std::string explain_actor(const ActorClient& actor) const;
+  std::vector<std::string> ask_why(uint64_t lease_request);
   Status cancel_call(Call& call, bool force);
 
   // Lost objects.
@@ -225,6 +243,7 @@ class NodeRuntime final : public Runtime {
   ActorOwner actors_;
   SharedActors shared_;
   Lineage lineage_;
+  GroupOwner groups_;
   std::map<uint64_t, std::unique_ptr<Peer>> peers_;  // by channel
   std::vector<Peer*> active_;
   ByTemplate templates_;
@@ -234,6 +253,7 @@ class NodeRuntime final : public Runtime {
   std::set<Call*> timed_;
   std::map<uint64_t, std::pair<bool, wire::ActorFound>> searches_;
   std::map<uint64_t, std::pair<bool, wire::NodeState>> state_requests_;
+  std::map<uint64_t, std::pair<bool, wire::Explained>> explanations_;
   uint64_t next_request_ = 1;
   std::vector<wire::ObjectLocation> to_free_;
   std::vector<int> devices_;

@@ -73,6 +73,34 @@ Status await_actor(const ActorHandle& actor, Deadline deadline) {
 void encode_actor(Encoder& out, const ActorHandle& actor) { Runtime::get().encode_actor(out, actor); }
 ActorHandle decode_actor(Decoder& in) { return Runtime::get().decode_actor(in); }
 
+namespace {
+GroupRecord& there(const GroupHandle& group) {
+  if (!group) throw Error(Status(Code::kInvalid, "this PlacementGroup is empty: make one with placement_group"));
+  return *group;
+}
+}  // namespace
+
+GroupHandle create_group(const std::vector<Bundle>& bundles, const GroupOptions& options) {
+  return Runtime::get().create_group(bundles, options);
+}
+GroupHandle group_of(uint64_t number) { return Runtime::get().group_of(number); }
+uint64_t group_number(const GroupHandle& group) { return Runtime::get().group_number(there(group)); }
+Status await_group(const GroupHandle& group, Deadline deadline) {
+  return Runtime::get().await_group(there(group), deadline);
+}
+Handle group_ready(const GroupHandle& group) { return Runtime::get().group_ready(there(group)); }
+bool is_group_ready(const GroupHandle& group) {
+  return group != nullptr && group->state.load(std::memory_order_acquire) == GroupRecord::State::kReady;
+}
+std::string why_group_waits(const GroupHandle& group) { return Runtime::get().why_group_waits(there(group)); }
+std::vector<NodeNumber> nodes_of_group(const GroupHandle& group) { return Runtime::get().nodes_of_group(there(group)); }
+void remove_group(const GroupHandle& group) { Runtime::get().remove_group(there(group)); }
+
+std::string explain(const Handle& handle) { return handle ? Runtime::get().explain(handle) : "this Ref is empty"; }
+std::string explain(const ActorHandle& actor) {
+  return actor ? Runtime::get().explain(actor) : "this Actor handle is empty";
+}
+
 Argument make_argument(const Encoder& value, bool outlives_submission) {
   return Runtime::get().make_argument(value, outlives_submission);
 }
@@ -123,6 +151,7 @@ bool is_cancelled() noexcept { return g_runtime != nullptr && g_runtime->is_canc
 }  // namespace detail
 
 NodeInfo node_info() { return Runtime::get().node_info(); }
+NodeNumber this_node() { return Runtime::get().this_node(); }
 std::vector<int> my_devices() { return Runtime::get().my_devices(); }
 
 StagingFolder::StagingFolder(std::string path) : path_(std::move(path)) {

@@ -4,6 +4,7 @@
 
 #include "actors/object_entry.h"
 
+#include <manta/placement_group.h>
 #include <manta/run.h>
 
 #include <memory>
@@ -59,7 +60,20 @@ class Runtime {
   virtual void close_stream(const detail::Handle& stream) = 0;
   [[nodiscard]] virtual bool is_cancelled() const noexcept = 0;
 
+  virtual detail::GroupHandle create_group(const std::vector<Bundle>& bundles, const GroupOptions& options) = 0;
+  virtual detail::GroupHandle group_of(uint64_t number) = 0;
+  virtual uint64_t group_number(detail::GroupRecord& group) = 0;
+  virtual Status await_group(detail::GroupRecord& group, detail::Deadline deadline) = 0;
+  virtual detail::Handle group_ready(detail::GroupRecord& group) = 0;
+  virtual std::string why_group_waits(detail::GroupRecord& group) = 0;
+  virtual std::vector<NodeNumber> nodes_of_group(detail::GroupRecord& group) = 0;
+  virtual void remove_group(detail::GroupRecord& group) = 0;
+
+  virtual std::string explain(const detail::Handle& handle) = 0;
+  virtual std::string explain(const detail::ActorHandle& actor) = 0;
+
   virtual NodeInfo node_info() = 0;
+  [[nodiscard]] virtual NodeNumber this_node() const = 0;
   [[nodiscard]] virtual std::vector<int> my_devices() const = 0;
   virtual void cleanup_path(const std::string& path, bool add) = 0;
 };
@@ -74,6 +88,18 @@ struct ActorRecord {
   std::string class_key;
   int max_task_retries = 0;
   ~ActorRecord();
+};
+
+/// What this process knows of a placement group. The atomics may be read by anyone, the rest under the runtime's lock.
+struct GroupRecord {
+  enum class State : uint8_t { kPending, kReady, kOver };
+  std::atomic<uint64_t> number{0};  ///< 0 until the head has answered.
+  std::atomic<State> state{State::kPending};
+  std::string name;
+  Status why;  ///< What it waits for, or why it is over.
+  std::vector<NodeNumber> nodes;
+  Handle ready;
+  bool is_to_go = false;  ///< Removed before its number was known.
 };
 }  // namespace detail
 

@@ -15,6 +15,10 @@ void SharedActors::check(const ActorOptions& options) {
                                                      {options.max_concurrency != 1, "max_concurrency"},
                                                      {!options.concurrency_groups.empty(), "concurrency_groups"},
                                                      {!options.name.empty(), "name"},
+                                                     {!options.labels.empty(), "labels"},
+                                                     {static_cast<bool>(options.node), "node"},
+                                                     {options.spread, "spread"},
+                                                     {options.group.number != 0, "group"},
                                                      {options.detached, "detached"}};
   for (const auto& [is_set, name] : impossible) {
     if (is_set) {

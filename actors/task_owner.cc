@@ -2,6 +2,7 @@
 
 #include "common/check.h"
 #include "common/log.h"
+#include "wire/cluster.h"
 
 #include <algorithm>
 #include <cmath>
@@ -14,6 +15,26 @@ constexpr size_t kFirstWindow = 8;  // before anything is known of the tasks
 constexpr size_t kMaxWindow = 2'000;
 constexpr auto kIdle = std::chrono::milliseconds(200);
 constexpr uint32_t kMaxRequests = 64;
+constexpr size_t kFar = 2;
+
+/// Of the objects in stores that the call reads: the node with most of their bytes; 0 when there are none.
+wire::NodeNumber node_with_most(const Call& call) {
+  std::map<wire::NodeNumber, uint64_t> bytes;
+  for (const detail::Argument& argument : call.arguments) {
+    const detail::ObjectEntry* const entry = argument.ref.get();
+    if (entry == nullptr || entry->state != detail::ObjectState::kStored) continue;
+    bytes[wire::node_of(entry->location.segment)] += entry->location.size_bytes;
+  }
+  const auto most = std::ranges::max_element(bytes, {}, [](const auto& one) { return one.second; });
+  return most == bytes.end() ? 0 : most->first;
+}
+
+wire::NodeNumber node_of(const Lease& lease) { return wire::node_of(lease.peer->process().value); }
+
+bool are_on_several_nodes(const TaskClass& task_class) {
+  const auto& leases = task_class.leases;
+  return std::ranges::any_of(leases, [&](const auto& lease) { return node_of(*lease) != node_of(*leases.front()); });
+}
 
 }  // namespace
 
@@ -49,6 +70,7 @@ void TaskOwner::enqueue(Call& call, TimePoint now) {
 
 void TaskOwner::pump(TaskClass& task_class, TimePoint now) {
   std::vector<Call*> held;
+  const bool has_choice = !task_class.pending.empty() && are_on_several_nodes(task_class);
   while (!task_class.pending.empty()) {
     Call& call = *task_class.pending.front();
     if (io_.has_lost_argument && io_.has_lost_argument(call)) {
@@ -58,14 +80,20 @@ void TaskOwner::pump(TaskClass& task_class, TimePoint now) {
       held.push_back(&call);
       continue;
     }
+    const wire::NodeNumber near = has_choice ? node_with_most(call) : 0;
+    // Where its arguments are it may wait behind two others; reading them from another node takes longer as a rule.
+    const auto rank = [&](const Lease& lease) {
+      return lease.in_flight.size() + (near == 0 || node_of(lease) == near ? 0 : kFar);
+    };
     Lease* best = nullptr;
     for (const auto& lease : task_class.leases) {
-      // A task with a deadline is not queued behind others: its time runs from here. Nor is one that makes a lost object
-      // again: the one before it may be waiting for just that, on a node from which it could not be taken back.
-      const bool alone = call.policy->timeout.count() > 0 || call.stream || call.lineage;
+      // A task with a deadline is not queued behind others: its time runs from here. Nor are those that are to spread, nor
+      // one that makes a lost object again: the one before it may be waiting for just that, on a node from which it could
+      // not be taken back.
+      const bool alone =
+          call.policy->timeout.count() > 0 || call.stream || call.lineage || task_class.scheduling_class.spread;
       const size_t window = alone ? std::min(lease->window(), size_t{1}) : lease->window();
-      if (lease->in_flight.size() < window && (best == nullptr || lease->in_flight.size() < best->in_flight.size()))
-        best = lease.get();
+      if (lease->in_flight.size() < window && (best == nullptr || rank(*lease) < rank(*best))) best = lease.get();
     }
     if (best == nullptr || !io_.send(call, *best->peer)) break;
     task_class.pending.pop_front();
@@ -102,9 +130,12 @@ void TaskOwner::request_more(TaskClass& task_class) {
   const size_t most = most_leases(task_class);
   while (task_class.requests < waiting && busy + task_class.requests < most) {
     const uint64_t request = next_request_++;
+    const auto& pending = task_class.pending;
+    const wire::NodeNumber near = task_class.requests < pending.size() ? node_with_most(*pending[task_class.requests]) : 0;
     requests_[request] = &task_class;
     ++task_class.requests;
-    io_.request_lease({request, task_class.scheduling_class, static_cast<uint32_t>(std::min<size_t>(waiting, 1 << 30))});
+    io_.request_lease(
+        {request, task_class.scheduling_class, static_cast<uint32_t>(std::min<size_t>(waiting, 1 << 30)), near});
   }
 }
 
@@ -289,6 +320,11 @@ void TaskOwner::fail_all(const Status& cause) {
     pending_count_ -= pending.size();
     for (Call* call : pending) io_.fail(*call, cause);
   }
+}
+
+std::pair<size_t, uint64_t> TaskOwner::line_of(const Call& call) const {
+  const auto request = std::ranges::find_if(requests_, [&](const auto& one) { return one.second == call.task_class; });
+  return {call.task_class->pending.size(), request == requests_.end() ? 0 : request->first};
 }
 
 bool TaskOwner::has_idle_leases() const {

@@ -81,6 +81,8 @@ class TaskOwner {
   void tick(TimePoint now);
   [[nodiscard]] bool has_idle_leases() const;
   [[nodiscard]] size_t pending_count() const { return pending_count_; }
+  /// How many tasks wait with this one, and one of the lease requests that were made for them; 0 when there is none.
+  [[nodiscard]] std::pair<size_t, uint64_t> line_of(const Call& call) const;
 
  private:
   void pump(TaskClass& task_class, TimePoint now);

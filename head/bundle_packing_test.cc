@@ -1,6 +1,6 @@
 #include "head/bundle_packing.h"
 
-#include "head/node_resources.h"
+#include "wire/node_resources.h"
 #include "head/testing/fake_cluster.h"
 
 #include <gtest/gtest.h>

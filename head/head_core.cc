@@ -1,6 +1,6 @@
 #include "head/head_core.h"
 
-#include "head/node_resources.h"
+#include "wire/node_resources.h"
 #include "head/records.h"
 
 #include <algorithm>

@@ -159,6 +159,7 @@ class HeadCore {
   /// Carries out what groups decided, and sees to the actors in them.
   void carry_out(GroupStep& step);
   void retry_actors_of(uint64_t group);
+  void take_actors_out_of(uint64_t group);
   [[nodiscard]] uint64_t job_of(uint64_t process) const;
   void answer(uint64_t to, uint64_t request, wire::PlacementGroupUpdate update);
 
@@ -197,6 +198,7 @@ class HeadCore {
   std::set<wire::ActorKey> unplaced_;                           // no node could hold them so far
   std::map<wire::NodeNumber, std::vector<wire::ToHead>> held_;  // said by nodes that have not returned yet
 
+  int64_t growth_us_ = 0;  // when groups that wait try again because a node has more room; may be to come
   wire::NodeNumber from_ = 0;
   int64_t now_us_ = 0;
   HeadEffects effects_;

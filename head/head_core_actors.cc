@@ -2,7 +2,7 @@
 #include "head/head_core.h"
 
 #include "common/check.h"
-#include "head/node_resources.h"
+#include "wire/node_resources.h"
 #include "head/records.h"
 
 #include <algorithm>
@@ -118,7 +118,7 @@ void HeadCore::retry_unplaced(NodeNumber node) {
   for (const ActorKey& key : unplaced_) {
     const wire::SchedulingClass& what = actors_.at(key).spec.scheduling_class;
     const wire::NodeResources& capacity = candidate->info.capacity;
-    if (what.group == 0 && has_labels(candidate->info, what.labels) && fits(capacity, capacity, what.resources))
+    if (what.group == 0 && wire::has_labels(candidate->info.labels, what.labels) && fits(capacity, capacity, what.resources))
       could.push_back(key);
   }
   for (const ActorKey& key : could) place(actors_.at(key));

@@ -17,7 +17,8 @@ void HeadCore::on_request(uint64_t from, wire::CreatePlacementGroup& message) {
     return answer(from, message.request,
                   {.state = static_cast<uint8_t>(wire::PlacementGroupState::kRemoved),
                    .why = wire::to_wire(group.status()),
-                   .nodes = {}});
+                   .nodes = {},
+                   .bundles = {}});
   answer(from, message.request, groups_.update_of(*group));
   step.changed.clear();  // told just now
   carry_out(step);
@@ -70,7 +71,7 @@ void HeadCore::carry_out(GroupStep& step) {
     watchers.insert(group->row.owner);  // after a restart of the head nobody else is known to watch
     for (uint64_t watcher : watchers)
       if (processes_.contains(watcher)) answer(watcher, 0, groups_.update_of(number));
-    if (group->state == PlacementGroups::State::kReady) retry_actors_of(number);
+    group->state == PlacementGroups::State::kReady ? retry_actors_of(number) : take_actors_out_of(number);
   }
   for (uint64_t number : step.removed) {
     const auto actors = in_group_.extract(number);
@@ -80,6 +81,19 @@ void HeadCore::carry_out(GroupStep& step) {
       end_worker(actor, false, "its placement group was removed");
       bury(actor, wire::to_wire(Status(Code::kDied, "its placement group was removed")));
     }
+  }
+}
+
+// Its bundles are gone. What was on its way to a worker there is placed again; what lived there is reported by its raylet.
+void HeadCore::take_actors_out_of(uint64_t group) {
+  const auto actors = in_group_.find(group);
+  if (actors == in_group_.end()) return;
+  const std::set<ActorKey> keys = actors->second;
+  for (const ActorKey& key : keys) {
+    Actor& actor = actors_.at(key);
+    if (actor.node == 0 || actor.phase == ActorPhase::kAlive) continue;
+    ++actor.incarnation;
+    place(actor);
   }
 }
 

@@ -13,6 +13,10 @@ using wire::ActorPhase;
 using wire::kHeadNode;
 using wire::NodeNumber;
 
+namespace {
+constexpr int64_t kGrowthPauseUs = 20'000;
+}
+
 // ---------------------------------------------------------------------------------------------------- who may speak
 
 bool HeadCore::may_speak(NodeNumber from, wire::ToHead& message) {
@@ -98,10 +102,19 @@ void HeadCore::greet(NodeNumber number, uint64_t nonce) {
 }
 
 void HeadCore::on(wire::Heartbeat& message) {
-  if (is_alone()) return;
+  if (is_alone()) return groups_.room_grew(now_us_);
   (void)members_.hear(from_, message, now_us_);
   const Membership::Member& member = *members_.find(from_);
-  if (message.has_resources) policy_.report(from_, member.available, member.waiting, message.placed_up_to, now_us_);
+  if (message.has_resources) {
+    const PlacementPolicy::Node* node = policy_.find(from_);
+    const double before = node == nullptr ? 0 : load_of(*node);
+    policy_.report(from_, member.available, member.waiting, message.placed_up_to, now_us_);
+    if (node != nullptr && load_of(*node) < before) {
+      // Many nodes say so all the time: groups that wait try now and then.
+      if (now_us_ >= growth_us_) growth_us_ = std::max(now_us_, growth_us_ + kGrowthPauseUs);
+      groups_.room_grew(growth_us_);
+    }
+  }
   note_takes_work(from_);
   say(from_, wire::Heartbeat{.sequence = message.sequence, .view_version = members_.version(), .available = {}});
   if (message.view_version == members_.version()) return;

@@ -1,7 +1,7 @@
 #include "head/membership.h"
 
 #include "common/check.h"
-#include "head/node_resources.h"
+#include "wire/node_resources.h"
 
 #include <algorithm>
 

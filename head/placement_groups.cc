@@ -2,7 +2,7 @@
 
 #include "common/check.h"
 #include "head/bundle_packing.h"
-#include "head/node_resources.h"
+#include "wire/node_resources.h"
 
 #include <algorithm>
 #include <functional>
@@ -91,7 +91,8 @@ bool PlacementGroups::remove(uint64_t number, const std::string& why, GroupStep&
                                                   {.group = number,
                                                    .state = static_cast<uint8_t>(PlacementGroupState::kRemoved),
                                                    .why = wire::to_wire(Status(Code::kDied, why)),
-                                                   .nodes = {}}}});
+                                                   .nodes = {},
+                                                   .bundles = {}}}});
   by_request_.erase({group.row.owner, group.row.spec.request});
   if (const auto job = by_job_.find(group.row.job); job != by_job_.end()) {
     job->second.erase(number);
@@ -266,7 +267,7 @@ void PlacementGroups::job_ended(uint64_t job, GroupStep& step) {
 
 // ---------------------------------------------------------------------------------------------------- time
 
-void PlacementGroups::room_grew(int64_t now_us) {
+void PlacementGroups::room_grew(int64_t when_us) {
   // Those that wait longest first; more than this many would not find room at once.
   constexpr size_t kAtOnce = 100;
   std::vector<uint64_t> waiting;
@@ -274,7 +275,7 @@ void PlacementGroups::room_grew(int64_t now_us) {
     if (waiting.size() == kAtOnce) break;
     if (groups_.at(number).state == State::kPending) waiting.push_back(number);
   }
-  for (uint64_t number : waiting) set_due(groups_.at(number), std::min(groups_.at(number).due_us, now_us));
+  for (uint64_t number : waiting) set_due(groups_.at(number), std::min(groups_.at(number).due_us, when_us));
 }
 
 void PlacementGroups::tick(GroupStep& step) {
@@ -324,14 +325,19 @@ wire::PlacementGroupUpdate PlacementGroups::update_of(uint64_t number) const {
     return {.group = number,
             .state = static_cast<uint8_t>(PlacementGroupState::kRemoved),
             .why = wire::to_wire(Status(Code::kNotFound, "the placement group was removed or never was")),
-            .nodes = {}};
+            .nodes = {},
+            .bundles = {}};
   if (group->state == State::kReady)
-    return {
-        .group = number, .state = static_cast<uint8_t>(PlacementGroupState::kReady), .why = {}, .nodes = group->row.nodes};
+    return {.group = number,
+            .state = static_cast<uint8_t>(PlacementGroupState::kReady),
+            .why = {},
+            .nodes = group->row.nodes,
+            .bundles = group->row.spec.bundles};
   return {.group = number,
           .state = static_cast<uint8_t>(PlacementGroupState::kPending),
           .why = group->why.empty() ? wire::WireStatus() : wire::to_wire(Status(Code::kUnavailable, group->why)),
-          .nodes = {}};
+          .nodes = {},
+          .bundles = {}};
 }
 
 PlacementGroups::Place PlacementGroups::place_of(const wire::SchedulingClass& what) const {

@@ -70,8 +70,8 @@ class PlacementGroups {
   /// A node of an earlier life of the head says what it holds.
   void node_returned(wire::NodeNumber node, const std::vector<wire::HeldBundles>& held, GroupStep& step);
   void job_ended(uint64_t job, GroupStep& step);
-  /// There may be more room: those that wait try now.
-  void room_grew(int64_t now_us);
+  /// There may be more room: those that wait try then, now or soon.
+  void room_grew(int64_t when_us);
   void tick(GroupStep& step);
   [[nodiscard]] std::optional<int64_t> next_deadline_us() const;
 

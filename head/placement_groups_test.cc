@@ -1,5 +1,5 @@
 // Placement groups in a head with invented nodes that really set bundles aside, as raylets do.
-#include "head/node_resources.h"
+#include "wire/node_resources.h"
 #include "head/testing/fake_cluster.h"
 
 #include <gmock/gmock.h>

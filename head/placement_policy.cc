@@ -1,6 +1,6 @@
 #include "head/placement_policy.h"
 
-#include "head/node_resources.h"
+#include "wire/node_resources.h"
 
 #include <algorithm>
 #include <limits>
@@ -15,13 +15,6 @@ constexpr double kHalf = 0.5;
 constexpr double kActorsPerCpu = 16;  // so many idle actors weigh as much as all CPUs in use
 
 }  // namespace
-
-bool has_labels(const wire::NodeInfo& info, const std::map<std::string, std::string>& wanted) {
-  return std::ranges::all_of(wanted, [&](const auto& label) {
-    const auto it = info.labels.find(label.first);
-    return it != info.labels.end() && it->second == label.second;
-  });
-}
 
 double load_of(const PlacementPolicy::Node& node) {
   const double cpus = std::max(1.0, static_cast<double>(node.info.capacity.cpus) / static_cast<double>(wire::kWhole));
@@ -88,7 +81,7 @@ PlacementPolicy::Choice PlacementPolicy::choose(const wire::SchedulingClass& wha
   const wire::Resources& demand = what.resources;
   if (what.node != 0) {
     const Node* wanted = find(what.node);
-    const bool could = wanted != nullptr && has_labels(wanted->info, what.labels) && !wanted->info.is_driver &&
+    const bool could = wanted != nullptr && wire::has_labels(wanted->info.labels, what.labels) && !wanted->info.is_driver &&
                        fits(wanted->info.capacity, wanted->info.capacity, demand);
     if (could && wanted->takes_work) return {.node = what.node, .why = {}};
     if (!what.is_soft) {
@@ -101,7 +94,7 @@ PlacementPolicy::Choice PlacementPolicy::choose(const wire::SchedulingClass& wha
     }
   }
   if (const Node* own = find(owner_node); own != nullptr && own->takes_work && !what.spread &&
-                                          has_labels(own->info, what.labels) && load_of(*own) < kHalf &&
+                                          wire::has_labels(own->info.labels, what.labels) && load_of(*own) < kHalf &&
                                           fits(own->info.capacity, own->free, demand))
     return {.node = owner_node, .why = {}};
   // Less is better: room now, no GPUs left idle by what needs none, few actors if it wants to spread, load.
@@ -109,7 +102,7 @@ PlacementPolicy::Choice PlacementPolicy::choose(const wire::SchedulingClass& wha
   Score best{true, true, std::numeric_limits<uint32_t>::max(), std::numeric_limits<double>::max()};
   Choice choice;
   for (const auto& [number, node] : nodes_) {
-    if (!node.takes_work || !has_labels(node.info, what.labels)) continue;
+    if (!node.takes_work || !wire::has_labels(node.info.labels, what.labels)) continue;
     const bool is_full = !fits(node.info.capacity, node.free, demand);
     if (is_full && !fits(node.info.capacity, node.info.capacity, demand)) continue;
     const bool wastes_devices = !wants_devices(demand) && !node.info.capacity.devices.empty();
@@ -129,7 +122,7 @@ PlacementPolicy::Choice PlacementPolicy::explain(const wire::SchedulingClass& wh
     if (node.info.is_driver) continue;
     int kinds = 0;
     std::string missing = lacks(node.info.capacity, node.info.capacity, what.resources, &kinds);
-    if (!has_labels(node.info, what.labels)) {
+    if (!wire::has_labels(node.info.labels, what.labels)) {
       ++kinds;
       missing += (missing.empty() ? "" : "; ") + std::string("lacks a label that is asked for");
     }

@@ -80,7 +80,6 @@ class PlacementPolicy {
   uint64_t last_charge_ = 0;
 };
 
-[[nodiscard]] bool has_labels(const wire::NodeInfo& info, const std::map<std::string, std::string>& wanted);
 /// 0 is idle, 1 full.
 [[nodiscard]] double load_of(const PlacementPolicy::Node& node);
 

@@ -32,6 +32,10 @@ Result<ClientMessage> decode_client_message(const wire::Frame& frame) {
     case wire::Type::kLogLineage: return as<wire::LogLineage>(frame);
     case wire::Type::kCleanupPath: return as<wire::CleanupPath>(frame);
     case wire::Type::kGetNodeState: return as<wire::GetNodeState>(frame);
+    case wire::Type::kExplain: return as<wire::Explain>(frame);
+    case wire::Type::kCreatePlacementGroup: return as<wire::CreatePlacementGroup>(frame);
+    case wire::Type::kRemovePlacementGroup: return as<wire::RemovePlacementGroup>(frame);
+    case wire::Type::kGetPlacementGroup: return as<wire::GetPlacementGroup>(frame);
     default: break;
   }
   return Status(Code::kInvalid, "no client sends a message of type " + std::to_string(static_cast<int>(frame.type)));

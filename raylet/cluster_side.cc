@@ -43,8 +43,10 @@ Status ClusterSide::tell_head(const wire::ToHead& message) {
 }
 
 void ClusterSide::tick(int64_t now_us) {
-  if (now_us < next_beat_us_) return;
+  if (now_us < next_deadline_us()) return;
   next_beat_us_ = now_us + kHeartbeatUs;
+  wanted_beat_us_ = now_us + kSoonUs;
+  is_beat_wanted_ = false;
   refresh_keys();  // some may have expired
   for (auto it = refused_.begin(); it != refused_.end();) {
     if (it->second.until_us > now_us) {

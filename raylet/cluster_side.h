@@ -27,6 +27,7 @@ namespace manta::raylet {
 class ClusterSide {
  public:
   static constexpr int64_t kHeartbeatUs = 500'000;
+  static constexpr int64_t kSoonUs = 20'000;  ///< Between two of which one is wanted soon.
 
   /// What it needs of the node server.
   struct Node {
@@ -63,7 +64,7 @@ class ClusterSide {
   /// The link's events; to be called when its wake_fd is readable.
   void on_link();
   void tick(int64_t now_us);
-  [[nodiscard]] int64_t next_deadline_us() const { return next_beat_us_; }
+  [[nodiscard]] int64_t next_deadline_us() const { return is_beat_wanted_ ? wanted_beat_us_ : next_beat_us_; }
 
   /// To the head, wherever it is: on another node.
   Status tell_head(const wire::ToHead& message);
@@ -89,6 +90,7 @@ class ClusterSide {
   void carry_out(const AskLease& effect);
   void carry_out(const SpillLease& effect);
   void carry_out(const TellGone& effect);
+  void carry_out(const ReportSoon&) { is_beat_wanted_ = true; }
   void carry_out(const DropJob& effect);
 
   /// The driver of this node: whom to ask for its program.
@@ -138,6 +140,8 @@ class ClusterSide {
   wire::NodeLink& link_;
   Node node_;
   int64_t next_beat_us_ = 0;
+  int64_t wanted_beat_us_ = 0;  // the next one, if it is wanted soon
+  bool is_beat_wanted_ = false;
   uint64_t beats_ = 0;
   std::map<std::string, std::string> strangers_;  // who asked to join: endpoint and key
   struct Refused {

@@ -1,16 +1,15 @@
 #include "raylet/cluster_view.h"
 
 #include "raylet/resources.h"
+#include "wire/node_resources.h"
 
 #include <algorithm>
+#include <limits>
 #include <tuple>
+#include <vector>
 
 namespace manta::raylet {
 namespace {
-
-bool takes_share(const wire::DeviceAmount& device, const wire::Resources& demand) {
-  return device.share >= demand.gpus && device.memory_bytes >= demand.gpu_memory_bytes;
-}
 
 wire::Resources sum_of(const wire::NodeResources& each) {
   wire::Resources amounts{.cpus = each.cpus, .memory_bytes = each.memory_bytes, .custom = each.custom};
@@ -21,48 +20,20 @@ wire::Resources sum_of(const wire::NodeResources& each) {
   return amounts;
 }
 
+bool suits(const ClusterView::Node& node, const Wish& wish) {
+  return (wish.only == 0 || wish.only == node.info.number) && wire::has_labels(node.info.labels, wish.what.labels);
+}
+
+bool could(const ClusterView::Node& node, const Wish& wish) {
+  return fits(node.info.capacity, node.info.capacity, wish.what.resources);
+}
+
 double part_free(const ClusterView::Node& node) {
   const int64_t whole = std::max<int64_t>(node.info.capacity.cpus, 1);
   return static_cast<double>(node.available.cpus) / static_cast<double>(whole);
 }
 
 }  // namespace
-
-bool fits(const wire::NodeResources& amounts, const wire::Resources& demand) {
-  if (amounts.cpus < demand.cpus || amounts.memory_bytes < demand.memory_bytes) return false;
-  for (const auto& [name, amount] : demand.custom) {
-    const auto it = amounts.custom.find(name);
-    if (amount > 0 && (it == amounts.custom.end() || it->second < amount)) return false;
-  }
-  if (demand.gpus <= 0 && demand.gpu_memory_bytes <= 0) return true;
-  const auto taking = std::ranges::count_if(amounts.devices, [&](const wire::DeviceAmount& device) {
-    if (demand.gpus < wire::kWhole) return takes_share(device, demand);
-    return device.share >= wire::kWhole && device.memory_bytes >= demand.gpu_memory_bytes;
-  });
-  return taking >= std::max<int64_t>(1, demand.gpus / wire::kWhole);
-}
-
-void charge(wire::NodeResources& amounts, const wire::Resources& demand) {
-  amounts.cpus -= demand.cpus;
-  amounts.memory_bytes -= demand.memory_bytes;
-  for (const auto& [name, amount] : demand.custom) amounts.custom[name] -= amount;
-  if (demand.gpus <= 0 && demand.gpu_memory_bytes <= 0) return;
-  if (demand.gpus >= wire::kWhole) {
-    int64_t left = demand.gpus / wire::kWhole;
-    for (wire::DeviceAmount& device : amounts.devices)
-      if (left > 0 && device.share >= wire::kWhole) {
-        device = {};
-        --left;
-      }
-    return;
-  }
-  wire::DeviceAmount* fullest = nullptr;
-  for (wire::DeviceAmount& device : amounts.devices)
-    if (takes_share(device, demand) && (fullest == nullptr || device.share < fullest->share)) fullest = &device;
-  if (fullest == nullptr) return;
-  fullest->share -= demand.gpus;
-  fullest->memory_bytes -= demand.gpu_memory_bytes;
-}
 
 void ClusterView::add(wire::NodeInfo info) {
   const wire::NodeNumber number = info.number;
@@ -93,17 +64,29 @@ const ClusterView::Node* ClusterView::find(wire::NodeNumber number) const {
   return it == nodes_.end() ? nullptr : &it->second;
 }
 
-std::optional<wire::NodeNumber> ClusterView::take_room(const wire::Resources& demand) {
-  const bool wants_device = demand.gpus > 0 || demand.gpu_memory_bytes > 0;
-  Node* best = nullptr;
+std::optional<wire::NodeNumber> ClusterView::find_room(const Wish& wish) const {
+  const wire::Resources& demand = wish.what.resources;
+  const bool wants_device = wire::wants_devices(demand);
+  const Node* best = nullptr;
   const auto rank = [&](const Node& node) {
-    return std::tuple(wants_device || node.info.capacity.devices.empty(), part_free(node));
+    const auto like = wish.like.find(node.info.number);
+    return std::tuple(wish.what.spread && like != wish.like.end() ? -like->second : 0,
+                      wants_device || node.info.capacity.devices.empty(), part_free(node));
   };
-  for (auto& [number, node] : nodes_)
-    if (node.takes_work && fits(node.available, demand) && (best == nullptr || rank(node) > rank(*best))) best = &node;
+  for (const auto& [number, node] : nodes_)
+    if (node.takes_work && suits(node, wish) && fits(node.info.capacity, node.available, demand) &&
+        (best == nullptr || rank(node) > rank(*best)))
+      best = &node;
   if (best == nullptr) return std::nullopt;
-  charge(best->available, demand);
   return best->info.number;
+}
+
+std::optional<wire::NodeNumber> ClusterView::take_room(const Wish& wish) {
+  const std::optional<wire::NodeNumber> found = find_room(wish);
+  if (!found) return std::nullopt;
+  Node& node = nodes_.at(*found);
+  take(node.info.capacity, node.available, wish.what.resources);
+  return found;
 }
 
 void ClusterView::give_back(wire::NodeNumber number, const wire::Resources& demand) {
@@ -115,40 +98,61 @@ void ClusterView::give_back(wire::NodeNumber number, const wire::Resources& dema
   node.available.memory_bytes = std::min(node.available.memory_bytes + demand.memory_bytes, node.info.capacity.memory_bytes);
 }
 
-std::optional<wire::NodeNumber> ClusterView::least_waiting(const wire::Resources& demand) const {
+std::optional<wire::NodeNumber> ClusterView::least_waiting(const Wish& wish) const {
   const Node* best = nullptr;
   for (const auto& [number, node] : nodes_)
-    if (node.takes_work && node.takes_queue && fits(node.info.capacity, demand) &&
+    if (node.takes_work && node.takes_queue && suits(node, wish) && could(node, wish) &&
         (best == nullptr || node.waiting < best->waiting))
       best = &node;
   if (best == nullptr) return std::nullopt;
   return best->info.number;
 }
 
-bool ClusterView::could_hold(const wire::Resources& demand) const {
-  return std::ranges::any_of(
-      nodes_, [&](const auto& entry) { return !entry.second.info.is_driver && fits(entry.second.info.capacity, demand); });
+bool ClusterView::could_hold(const Wish& wish) const {
+  return std::ranges::any_of(nodes_, [&](const auto& entry) {
+    return !entry.second.info.is_driver && suits(entry.second, wish) && could(entry.second, wish);
+  });
 }
 
-std::string ClusterView::explain(const wire::Resources& demand) const {
+std::string ClusterView::explain(const Wish& wish) const {
   const Node* nearest = nullptr;
-  wire::Resources least;
+  std::string lacking;
+  int fewest = std::numeric_limits<int>::max();
   int count = 0;
   for (const auto& [number, node] : nodes_) {
     if (node.info.is_driver) continue;
     ++count;
-    const wire::Resources missing = shortage(demand, sum_of(node.info.capacity));
-    const auto size = [](const wire::Resources& of) {
-      return std::tuple(of.gpus, of.cpus, of.memory_bytes, of.custom.size());
-    };
-    if (nearest != nullptr && size(missing) >= size(least)) continue;
+    int kinds = 0;
+    std::string text = wire::lacks(node.info.capacity, node.info.capacity, wish.what.resources, &kinds);
+    if (!wire::has_labels(node.info.labels, wish.what.labels)) {
+      ++kinds;
+      text += (text.empty() ? "" : "; ") + std::string("lacks a label that is asked for");
+    }
+    if (kinds >= fewest) continue;
+    fewest = kinds;
     nearest = &node;
-    least = missing;
+    lacking = std::move(text);
   }
-  const std::string asked = "each asks for " + describe(demand) + "; ";
+  const std::string asked = "each asks for " + describe(wish.what.resources) + "; ";
   if (nearest == nullptr) return asked + "the cluster has no node that takes work";
-  const std::string lacks = is_zero(least) ? "has it in sum, but on no single device" : "lacks " + describe(least);
-  return asked + "the nearest of " + std::to_string(count) + ", " + nearest->info.name + ", " + lacks;
+  return asked + "the nearest of " + std::to_string(count) + ", " + nearest->info.name + ", " + lacking;
+}
+
+std::string ClusterView::nearly(const Wish& wish) const {
+  constexpr size_t kMost = 3;
+  std::vector<std::tuple<int, double, std::string>> found;
+  for (const auto& [number, node] : nodes_) {
+    if (node.info.is_driver || !suits(node, wish) || !could(node, wish)) continue;
+    int kinds = 0;
+    std::string text = wire::lacks(node.info.capacity, node.available, wish.what.resources, &kinds);
+    if (!node.takes_work) text += (text.empty() ? "" : "; ") + std::string("takes no new work now");
+    if (text.empty()) text = "has room, as last heard";
+    found.emplace_back(kinds, -part_free(node), node.info.name + " " + text);
+  }
+  std::ranges::sort(found);
+  std::string all;
+  for (size_t i = 0; i < std::min(found.size(), kMost); ++i) all += (i == 0 ? "" : "; ") + std::get<2>(found[i]);
+  return all;
 }
 
 wire::Resources ClusterView::capacity() const {

@@ -12,10 +12,12 @@
 
 namespace manta::raylet {
 
-/// Whether `demand` fits these amounts: a share of a device on one device, whole devices on as many untouched ones.
-[[nodiscard]] bool fits(const wire::NodeResources& amounts, const wire::Resources& demand);
-/// Takes the demand off, as a raylet would: the fullest device that still takes a share. Precondition: it fits.
-void charge(wire::NodeResources& amounts, const wire::Resources& demand);
+/// A demand and where it may be served.
+struct Wish {
+  const wire::SchedulingClass& what;          ///< Its resources, labels and `spread` count.
+  wire::NodeNumber only = 0;                  ///< There; 0: anywhere.
+  std::map<wire::NodeNumber, int> like = {};  ///< With `spread`: how much of the same work each node has.
+};
 
 class ClusterView {
  public:
@@ -38,15 +40,20 @@ class ClusterView {
 
   /// Where the demand fits now, and is charged: the node with the largest part of its CPUs free among those, those without
   /// devices first for a demand of none.
-  [[nodiscard]] std::optional<wire::NodeNumber> take_room(const wire::Resources& demand);
+  /// With `spread`, the one with the least like it first.
+  [[nodiscard]] std::optional<wire::NodeNumber> take_room(const Wish& wish);
+  /// The same without a charge.
+  [[nodiscard]] std::optional<wire::NodeNumber> find_room(const Wish& wish) const;
   /// What was charged there is free again.
   void give_back(wire::NodeNumber number, const wire::Resources& demand);
   /// Where it would fit with nothing else running: the one with the shortest queue.
-  [[nodiscard]] std::optional<wire::NodeNumber> least_waiting(const wire::Resources& demand) const;
+  [[nodiscard]] std::optional<wire::NodeNumber> least_waiting(const Wish& wish) const;
   /// Whether any node that takes work would hold it with nothing else running.
-  [[nodiscard]] bool could_hold(const wire::Resources& demand) const;
+  [[nodiscard]] bool could_hold(const Wish& wish) const;
   /// Why none could: what is asked, and the node that comes nearest.
-  [[nodiscard]] std::string explain(const wire::Resources& demand) const;
+  [[nodiscard]] std::string explain(const Wish& wish) const;
+  /// The nodes where it fits nearly, and what each lacks now; at most three. Empty when none could ever hold it.
+  [[nodiscard]] std::string nearly(const Wish& wish) const;
   /// The sum of what all have.
   [[nodiscard]] wire::Resources capacity() const;
   [[nodiscard]] wire::Resources available() const;

@@ -38,10 +38,12 @@ struct ClientJoined {
   wire::Hello hello;
 };
 
-using ClientMessage = std::variant<wire::Goodbye, wire::RequestLease, wire::CancelLeaseRequest, wire::ReturnLease,
-                                   wire::KillLease, wire::Blocked, wire::Relay, wire::WatchProcess, wire::CreateActor,
-                                   wire::WatchActor, wire::KillActor, wire::FindActor, wire::ActorStarted,
-                                   wire::SaveActorState, wire::LogLineage, wire::CleanupPath, wire::GetNodeState>;
+using ClientMessage =
+    std::variant<wire::Goodbye, wire::RequestLease, wire::CancelLeaseRequest, wire::ReturnLease, wire::KillLease,
+                 wire::Blocked, wire::Relay, wire::WatchProcess, wire::CreateActor, wire::WatchActor, wire::KillActor,
+                 wire::FindActor, wire::ActorStarted, wire::SaveActorState, wire::LogLineage, wire::CleanupPath,
+                 wire::GetNodeState, wire::CreatePlacementGroup, wire::RemovePlacementGroup, wire::GetPlacementGroup,
+                 wire::Explain>;
 
 struct FromClient {
   ProcessId from;
@@ -150,7 +152,7 @@ using Event =
 using Outgoing = std::variant<wire::Welcome, wire::Refused, wire::Goodbye, wire::LeaseGranted, wire::LeaseRefused,
                               wire::ReclaimLease, wire::LeaseBlocked, wire::DetachChannel, wire::ProcessDied, wire::Relay,
                               wire::ActorFound, wire::ActorUpdate, wire::StartActor, wire::StopActor, wire::NodeState,
-                              wire::LogLines, wire::ClusterCapacity>;
+                              wire::LogLines, wire::ClusterCapacity, wire::PlacementGroupUpdate, wire::Explained>;
 
 /// LeaseGranted and ActorUpdate with `new_channel` take along the descriptors of the Connect that came before them. To a
 /// process of another node it goes through that node's raylet, which makes the channel's other half.
@@ -228,6 +230,9 @@ struct TellGone {
   std::set<wire::NodeNumber> nodes;
 };
 
+/// What is free here grew at once, not task by task: the head should not wait for the next heartbeat.
+struct ReportSoon {};
+
 /// The job's program is not needed on this node any more.
 struct DropJob {
   JobId job;
@@ -244,7 +249,7 @@ struct EndNode {
 };
 
 using Effect = std::variant<Send, Connect, Spawn, KillWorker, Disconnect, TellHead, FetchJob, HandOn, AskLease, SpillLease,
-                            TellGone, DropJob, RemovePath, EndNode>;
+                            TellGone, ReportSoon, DropJob, RemovePath, EndNode>;
 using Effects = std::vector<Effect>;
 
 }  // namespace manta::raylet

@@ -1,7 +1,6 @@
 #include "raylet/device_pool.h"
 
 #include "common/check.h"
-#include "wire/messages.h"
 
 #include <algorithm>
 
@@ -28,7 +27,8 @@ std::string amount(int64_t fixed_point) {
 DevicePool::DevicePool(std::vector<DeviceSpec> devices) {
   for (DeviceSpec& spec : devices) {
     const int64_t memory_bytes = spec.memory_bytes;
-    devices_.push_back({std::move(spec), kWhole, memory_bytes});
+    const int64_t share = spec.share;
+    devices_.push_back({std::move(spec), share, memory_bytes});
   }
 }
 
@@ -88,7 +88,7 @@ void DevicePool::release(const DeviceGrant& grant) {
     Device& device = devices_.at(static_cast<size_t>(index));
     device.free_share += grant.share_each;
     device.free_memory_bytes += grant.memory_each_bytes;
-    MANTA_CHECK(device.free_share <= kWhole, "released twice", index, device.free_share);
+    MANTA_CHECK(device.free_share <= device.spec.share, "released twice", index, device.free_share);
     MANTA_CHECK(device.free_memory_bytes <= device.spec.memory_bytes, "released twice", index, device.free_memory_bytes);
   }
 }
@@ -96,8 +96,10 @@ void DevicePool::release(const DeviceGrant& grant) {
 bool DevicePool::is_feasible(const DeviceDemand& demand) const {
   if (!is_valid(demand)) return false;
   if (!demand.wants_any()) return true;
-  const auto large_enough =
-      std::ranges::count_if(devices_, [&](const Device& device) { return device.spec.memory_bytes >= demand.memory_bytes; });
+  const int64_t share_each = std::min(demand.share, kWhole);
+  const auto large_enough = std::ranges::count_if(devices_, [&](const Device& device) {
+    return device.spec.memory_bytes >= demand.memory_bytes && device.spec.share >= share_each;
+  });
   return large_enough >= devices_wanted(demand);
 }
 
@@ -114,7 +116,7 @@ std::string DevicePool::explain(const DeviceDemand& demand) const {
   if (devices_.empty()) return "needs " + asked + ", this node has no GPU";
   if (!is_feasible(demand)) {
     const auto largest = std::ranges::max_element(devices_, {}, [](const Device& d) { return d.spec.memory_bytes; });
-    return "needs " + asked + ", this node has " + std::to_string(count()) + " of at most " +
+    return "needs " + asked + ", there is " + amount(share()) + " on " + std::to_string(count()) + " of at most " +
            std::to_string(largest->spec.memory_bytes) + " bytes";
   }
   if (!is_share(demand))
@@ -123,8 +125,9 @@ std::string DevicePool::explain(const DeviceDemand& demand) const {
   const auto nearest = std::ranges::max_element(devices_, {}, [&](const Device& device) {
     return std::pair(device.free_memory_bytes >= demand.memory_bytes, device.free_share);
   });
-  return "needs " + asked + ", the nearest (GPU " + std::to_string(nearest - devices_.begin()) + ") has " +
-         amount(nearest->free_share) + " and " + std::to_string(nearest->free_memory_bytes) + " bytes free";
+  const auto place = nearest->spec.name >= 0 ? nearest->spec.name : nearest - devices_.begin();
+  return "needs " + asked + ", the nearest (GPU " + std::to_string(place) + ") has " + amount(nearest->free_share) +
+         " and " + std::to_string(nearest->free_memory_bytes) + " bytes free";
 }
 
 int64_t DevicePool::free_share() const {
@@ -136,6 +139,12 @@ int64_t DevicePool::free_share() const {
 int64_t DevicePool::free_memory_bytes() const {
   int64_t sum = 0;
   for (const Device& device : devices_) sum += device.free_memory_bytes;
+  return sum;
+}
+
+int64_t DevicePool::share() const {
+  int64_t sum = 0;
+  for (const Device& device : devices_) sum += device.spec.share;
   return sum;
 }
 

@@ -7,6 +7,8 @@
 // Pure: no I/O, no clock, no locks. Owned by the raylet's event loop. Every call is O(devices).
 #pragma once
 
+#include "wire/message_types.h"
+
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -14,10 +16,13 @@
 
 namespace manta::raylet {
 
-/// One device of the node. A logical device has no hardware behind it: the CPU twin computes in its place.
+/// One device of the node, or the part of one that a placement group's bundle has. A logical device has no hardware behind
+/// it: the CPU twin computes in its place.
 struct DeviceSpec {
   int64_t memory_bytes = 0;
-  std::string uuid;  ///< What CUDA_VISIBLE_DEVICES takes; empty for a logical device.
+  std::string uuid = {};  ///< What CUDA_VISIBLE_DEVICES takes; empty for a logical device.
+  int64_t share = wire::kWhole;
+  int32_t name = -1;  ///< What texts call it; -1: its place in the pool.
 };
 
 /// What work asks of the GPUs: below one device (`share` in 1/10,000), or a whole number of devices.
@@ -36,7 +41,7 @@ struct DeviceGrant {
 };
 
 /// Invariants, asserted on every change:
-///   1. 0 <= free share <= one whole and 0 <= free memory <= the device's memory, on each device.
+///   1. 0 <= free share <= its share and 0 <= free memory <= the device's memory, on each device.
 ///   2. With nothing granted, every device is whole.
 class DevicePool {
  public:
@@ -67,6 +72,7 @@ class DevicePool {
   [[nodiscard]] int64_t free_share() const;  ///< Summed over the devices, for reports.
   [[nodiscard]] int64_t free_memory_bytes() const;
   [[nodiscard]] int64_t memory_bytes() const;
+  [[nodiscard]] int64_t share() const;
 
  private:
   struct Device {

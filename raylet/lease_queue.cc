@@ -3,6 +3,8 @@
 #include "common/check.h"
 
 #include <algorithm>
+#include <iterator>
+#include <tuple>
 
 namespace manta::raylet {
 
@@ -15,6 +17,7 @@ Status LeaseQueue::push(Claim claim) {
   }
   ++waiting;
   ++size_;
+  if (claim.scheduling_class.group != 0) ++in_groups_;
   Line& line = lines_[{claim.scheduling_class, claim.owner}];
   line.push_back(std::move(claim));
   return {};
@@ -29,16 +32,17 @@ std::optional<Claim> LeaseQueue::take_out(const std::function<bool(const Key&)>&
     Claim claim = std::move(*it);
     line->second.erase(it);
     if (line->second.empty()) lines_.erase(line);
-    note_removed(claim.owner);
+    note_removed(claim.owner, claim.scheduling_class.group != 0);
     return claim;
   }
   return std::nullopt;
 }
 
-void LeaseQueue::note_removed(ProcessId owner, size_t count) {
+void LeaseQueue::note_removed(ProcessId owner, bool is_in_group, size_t count) {
   const auto it = waiting_of_.find(owner);
   MANTA_CHECK(it != waiting_of_.end() && it->second >= count && size_ >= count, size_);
   size_ -= count;
+  if (is_in_group) in_groups_ -= count;
   if ((it->second -= count) == 0) waiting_of_.erase(it);
 }
 
@@ -58,10 +62,26 @@ void LeaseQueue::drop_leases_of(ProcessId owner) {
   for (auto line = lines_.begin(); line != lines_.end();) {
     if (line->first.second == owner) {
       if (const size_t dropped = std::erase_if(line->second, [](const Claim& claim) { return !claim.actor; }); dropped > 0)
-        note_removed(owner, dropped);
+        note_removed(owner, line->first.first.group != 0, dropped);
     }
     line = line->second.empty() ? lines_.erase(line) : std::next(line);
   }
+}
+
+std::vector<Claim> LeaseQueue::take_of_group(uint64_t group, const std::function<bool(const Claim&)>& which) {
+  std::vector<Claim> taken;
+  for (auto line = lines_.begin(); line != lines_.end();) {
+    if (line->first.first.group == group) {
+      const auto rest =
+          std::stable_partition(line->second.begin(), line->second.end(), [&](const Claim& claim) { return !which(claim); });
+      const auto count = static_cast<size_t>(line->second.end() - rest);
+      std::move(rest, line->second.end(), std::back_inserter(taken));
+      line->second.erase(rest, line->second.end());
+      if (count > 0) note_removed(line->first.second, true, count);
+    }
+    line = line->second.empty() ? lines_.erase(line) : std::next(line);
+  }
+  return taken;
 }
 
 std::vector<const Claim*> LeaseQueue::fronts(const std::function<int(ProcessId)>& held_by) const {
@@ -72,7 +92,9 @@ std::vector<const Claim*> LeaseQueue::fronts(const std::function<int(ProcessId)>
   std::vector<Ranked> ranked;
   ranked.reserve(lines_.size());
   for (const auto& [key, line] : lines_) ranked.push_back({held_by(key.second), &line.front()});
-  std::ranges::sort(ranked, {}, [](const Ranked& entry) { return std::pair(entry.held, entry.claim->sequence); });
+  std::ranges::sort(ranked, {}, [](const Ranked& entry) {
+    return std::tuple(entry.held, -int64_t{entry.claim->scheduling_class.priority}, entry.claim->sequence);
+  });
   std::vector<const Claim*> fronts;
   fronts.reserve(ranked.size());
   for (const Ranked& entry : ranked) fronts.push_back(entry.claim);
@@ -85,8 +107,13 @@ Claim LeaseQueue::pop(const Claim& front) {
   Claim claim = std::move(line->second.front());
   line->second.pop_front();
   if (line->second.empty()) lines_.erase(line);
-  note_removed(claim.owner);
+  note_removed(claim.owner, claim.scheduling_class.group != 0);
   return claim;
+}
+
+size_t LeaseQueue::line_of(const Claim& front) const {
+  const auto line = lines_.find({front.scheduling_class, front.owner});
+  return line == lines_.end() ? 0 : line->second.size();
 }
 
 std::vector<const Claim*> LeaseQueue::all() const {

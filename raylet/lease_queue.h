@@ -27,6 +27,8 @@ struct Claim {
   bool may_restart = false;  ///< The actor.
   uint64_t sequence = 0;     ///< Order of arrival on this node.
   int64_t since_us = 0;
+  wire::NodeNumber near = 0;  ///< Rather there, if there is room: what it reads lies there.
+  std::vector<wire::NodeNumber> tried = {};  ///< In a placement group: nodes whose bundles had no room.
 
   [[nodiscard]] const wire::Resources& demand() const { return scheduling_class.resources; }
   [[nodiscard]] Environment environment() const { return {job, scheduling_class.env}; }
@@ -46,13 +48,19 @@ class LeaseQueue {
   std::optional<Claim> cancel_actor(const wire::ActorKey& actor, uint32_t incarnation);
   /// Takes out all that this owner waits for, but for the places of its actors, which the head cancels.
   void drop_leases_of(ProcessId owner);
+  /// Takes out what wants to run in this placement group and `which` names.
+  [[nodiscard]] std::vector<Claim> take_of_group(uint64_t group, const std::function<bool(const Claim&)>& which);
 
-  /// The oldest claim of each (class, owner), the owner that holds the least first, then by age.
+  /// The oldest claim of each (class, owner), the owner that holds the least first, of one owner the highest priority, then
+  /// by age.
   [[nodiscard]] std::vector<const Claim*> fronts(const std::function<int(ProcessId)>& held_by) const;
   /// Takes out a claim that `fronts` returned.
   Claim pop(const Claim& front);
 
   [[nodiscard]] size_t size() const { return size_; }
+  [[nodiscard]] size_t in_groups() const { return in_groups_; }  ///< Of these, what wants to run in placement groups.
+  /// How many wait in line with a claim that `fronts` returned, itself included.
+  [[nodiscard]] size_t line_of(const Claim& front) const;
   [[nodiscard]] std::vector<const Claim*> all() const;
 
  private:
@@ -61,11 +69,12 @@ class LeaseQueue {
 
   std::optional<Claim> take_out(const std::function<bool(const Key&)>& may_be_in,
                                 const std::function<bool(const Claim&)>& is_it);
-  void note_removed(ProcessId owner, size_t count = 1);
+  void note_removed(ProcessId owner, bool is_in_group, size_t count = 1);
 
   std::map<Key, Line> lines_;
   std::map<ProcessId, size_t> waiting_of_;
   size_t size_ = 0;
+  size_t in_groups_ = 0;
 };
 
 }  // namespace manta::raylet

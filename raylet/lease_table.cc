@@ -73,8 +73,12 @@ int LeaseTable::held_by(ProcessId owner, const wire::SchedulingClass& scheduling
 bool LeaseTable::may_reclaim(const Lease& lease, const Claim& waiting) const {
   if (lease.is_actor() || lease.is_reclaimed || lease.is_ended || !lease.is_active || lease.grant.cpus_are_lent)
     return false;
+  if (const int32_t bundle = waiting.scheduling_class.bundle; bundle >= 0 && bundle != lease.grant.bundle.index)
+    return false;
   if (lease.claim.owner == waiting.owner) {
     if (lease.claim.scheduling_class == waiting.scheduling_class) return false;
+    const int32_t priority = waiting.scheduling_class.priority;
+    if (priority != lease.claim.scheduling_class.priority) return priority > lease.claim.scheduling_class.priority;
     const int mine = held_by(waiting.owner, waiting.scheduling_class);
     return mine == 0 || held_by(lease.claim.owner, lease.claim.scheduling_class) > mine + 1;
   }
@@ -82,22 +86,27 @@ bool LeaseTable::may_reclaim(const Lease& lease, const Claim& waiting) const {
   return mine == 0 || held_by(lease.claim.owner) > mine + 1;
 }
 
-std::vector<LeaseId> LeaseTable::choose_reclaims(const std::vector<const Claim*>& fronts, wire::Resources available) const {
+std::vector<LeaseId> LeaseTable::choose_reclaims(const std::vector<const Claim*>& fronts, wire::Resources available,
+                                                 uint64_t group) const {
   // What will be free once the leases that are on their way back have come.
   for (const auto& [id, lease] : leases_)
-    if (lease.is_reclaimed || lease.is_ended) raylet::add(available, lease.grant.amounts);
+    if (lease.grant.bundle.group == group && (lease.is_reclaimed || lease.is_ended))
+      raylet::add(available, lease.grant.amounts);
   std::vector<LeaseId> chosen;
   std::set<LeaseId> taken;
   for (const Claim* waiting : fronts) {
     wire::Resources missing = shortage(waiting->demand(), available);
     // Enough in sum and yet waiting: the free parts lie on different devices, so one more must come back.
-    const bool is_on_the_way = !taken.empty() || std::ranges::any_of(leases_, [](const auto& entry) {
-      return (entry.second.is_reclaimed || entry.second.is_ended) && entry.second.grant.amounts.gpus > 0;
+    const bool is_on_the_way = !taken.empty() || std::ranges::any_of(leases_, [&](const auto& entry) {
+      const Lease& lease = entry.second;
+      return lease.grant.bundle.group == group && (lease.is_reclaimed || lease.is_ended) && lease.grant.amounts.gpus > 0;
     });
     if (is_zero(missing) && waiting->demand().gpus > 0 && !is_on_the_way) missing.gpus = waiting->demand().gpus;
     for (auto it = leases_.begin(); it != leases_.end() && !is_zero(missing); ++it) {
       const Lease& lease = it->second;
-      if (taken.contains(lease.id) || !overlaps(lease.grant.amounts, missing) || !may_reclaim(lease, *waiting)) continue;
+      if (taken.contains(lease.id) || lease.grant.bundle.group != group || !overlaps(lease.grant.amounts, missing) ||
+          !may_reclaim(lease, *waiting))
+        continue;
       taken.insert(lease.id);
       chosen.push_back(lease.id);
       raylet::add(available, lease.grant.amounts);

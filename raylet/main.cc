@@ -108,6 +108,7 @@ Status serve(int argc, char** argv) {
        .level = log.level});
   setpgid(0, 0);  // the terminal's Ctrl-C is for the driver
   if (!flags.cluster) return run_local(std::move(options));
+  options.labels = flags.cluster->labels;
   ClusterParts parts;
   MANTA_ASSIGN_OR_RETURN(const wire::LinkKeys keys, own_keys(flags.cluster->keys_dir, !flags.cluster->is_head));
   MANTA_ASSIGN_OR_RETURN(

@@ -98,6 +98,7 @@ void NodeServer::note_from_head(wire::FromHead message) {
     events_.push_back(ViewChanged{std::move(*view)});
   } else {
     if (const auto* place = std::get_if<wire::PlaceActor>(&message)) placed_up_to_ = place->number;
+    if (const auto* prepare = std::get_if<wire::PrepareBundles>(&message)) placed_up_to_ = prepare->number;
     events_.push_back(HeadSays{std::move(message)});
   }
 }

@@ -20,6 +20,10 @@ namespace manta::raylet {
 // carried out in the order they were decided.
 void NodeServer::step(Event event) {
   events_.push_back(std::move(event));
+  step_all();
+}
+
+void NodeServer::step_all() {
   if (is_stepping_) return;
   is_stepping_ = true;
   while (!events_.empty()) {
@@ -44,10 +48,7 @@ void NodeServer::hear_head() {
     if (cluster_) cluster_->from_own_head(said.to, said.message);
     if (said.to == (options_.number == 0 ? wire::kHeadNode : options_.number)) note_from_head(std::move(said.message));
   }
-  if (is_stepping_ || events_.empty()) return;
-  Event first = std::move(events_.front());
-  events_.pop_front();
-  step(std::move(first));
+  step_all();
 }
 
 void NodeServer::tick_head() {
@@ -175,6 +176,12 @@ void NodeServer::carry_out(TellHead& effect) {
   const Status status = head_->send(self, std::move(effect.message));
   MANTA_CHECK(status.ok() || cluster_, status.to_string());
   if (!status.ok()) MANTA_LOG(kError, "raylet", "the head cannot be told", {"why", status});
+}
+
+void NodeServer::carry_out(ReportSoon& effect) {
+  if (cluster_) return cluster_->carry_out(effect);
+  TellHead report{wire::Heartbeat{.available = {}}};
+  carry_out(report);
 }
 
 void NodeServer::carry_out(RemovePath& effect) {

@@ -57,6 +57,7 @@ Status NodeServer::set_up() {
   core_ = std::make_unique<RayletCore>(CoreSettings{.node = NodeId{random_id()},
                                                     .number = options_.number,
                                                     .capacity = options_.capacity,
+                                                    .labels = options_.labels,
                                                     .session_dir = options_.session_dir,
                                                     .raylet_name = "mantad " + std::to_string(getpid()),
                                                     .pid = getpid()});

@@ -40,6 +40,7 @@ struct NodeOptions {
   std::string session_dir;
   std::string log_dir;  ///< Where mantad's log and the workers' output go; empty: the session's folder.
   NodeCapacity capacity;
+  std::map<std::string, std::string> labels;  ///< Of a node of a cluster.
   uint64_t store_bytes = 0;
   uint64_t store_warm_bytes = uint64_t{128} << 20;  ///< Made ready before it is asked for; at most an eighth of the store.
   std::string spill_dir;                ///< Where a folder for spilled objects is made; empty: the session's folder.
@@ -150,6 +151,7 @@ class NodeServer {
 
   // Events and effects.
   void step(Event event);
+  void step_all();
   void carry_out(Effects effects);
   void hear_head();
   void tick_head();
@@ -164,6 +166,7 @@ class NodeServer {
   void carry_out(ForOthers& effect) {
     if (cluster_) cluster_->carry_out(effect);
   }
+  void carry_out(ReportSoon& effect);
   void carry_out(RemovePath& effect);
   void carry_out(EndNode& effect);
   void add_store_state(wire::NodeState& state) const;

@@ -11,6 +11,7 @@ using wire::kWhole;
 RayletCore::RayletCore(CoreSettings settings)
     : settings_(std::move(settings)),
       resources_(settings_.capacity),
+      bundles_(resources_),
       leases_(wire::first_id_of(settings_.number) + 1),
       next_channel_(wire::first_id_of(settings_.number) + 1) {}
 
@@ -123,6 +124,7 @@ void RayletCore::forget_client(ProcessId process, const Status& cause) {
   if (gone.role == wire::Role::kObserver) return;
   if (!gone.is_remote) emit(TellHead{wire::HeadClientGone{.process = process.value, .cause = died.cause}});
   drop_leases_of(process);
+  groups_.forget(process);
   forget_channels(process, gone);
   if (!gone.is_remote && settings_.number != 0) {
     forget_remote_peers(process);
@@ -159,8 +161,9 @@ void RayletCore::on(FromClient& event) {
   const auto it = clients_.find(event.from);
   if (it == clients_.end() && !is_remote(event.from.value)) return;
   const bool may_only_look = it != clients_.end() && it->second.role == wire::Role::kObserver;
-  if (may_only_look && !std::holds_alternative<wire::GetNodeState>(event.message))
-    return break_with(event.from, "an observer may only ask for the node's state");
+  if (may_only_look && !std::holds_alternative<wire::GetNodeState>(event.message) &&
+      !std::holds_alternative<wire::Explain>(event.message))
+    return break_with(event.from, "an observer may only look");
   std::visit([&](auto& message) { on_message(event.from, message); }, event.message);
 }
 
@@ -249,14 +252,10 @@ bool RayletCore::is_at_rest() const {
 }
 
 void RayletCore::check_invariants() const {
-  wire::Resources held;
+  bundles_.check_invariants();
+  wire::Resources held = bundles_.amounts();
   for (const auto& [id, lease] : leases_.all()) {
-    wire::Resources amounts = lease.grant.amounts;
-    if (lease.grant.cpus_are_lent) amounts.cpus = 0;
-    amounts.gpus = lease.grant.devices.share_each * static_cast<int64_t>(lease.grant.devices.devices.size());
-    amounts.gpu_memory_bytes =
-        lease.grant.devices.memory_each_bytes * static_cast<int64_t>(lease.grant.devices.devices.size());
-    add(held, amounts);
+    if (!lease.grant.bundle) add(held, amounts_of(lease.grant));
     MANTA_CHECK(!lease.is_active || lease.worker, "an active lease has a worker", id.value);
     MANTA_CHECK(lease.is_actor() || clients_.contains(lease.claim.owner) || lease.is_ended, "a lease has a living owner",
                 id.value);

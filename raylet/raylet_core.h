@@ -12,8 +12,10 @@
 //   5. Every queue is bounded.
 #pragma once
 
+#include "raylet/bundle_table.h"
 #include "raylet/cluster_view.h"
 #include "raylet/core_types.h"
+#include "raylet/group_view.h"
 #include "raylet/lease_table.h"
 #include "raylet/resources.h"
 #include "raylet/worker_pool.h"
@@ -30,6 +32,7 @@ struct CoreSettings {
   NodeId node;
   wire::NodeNumber number = 0;  ///< 0: a session of one node.
   NodeCapacity capacity;
+  std::map<std::string, std::string> labels = {};
   std::string session_dir;
   std::string raylet_name;
   int32_t pid = 0;  ///< mantad's, for what it says on the driver's terminal.
@@ -43,6 +46,8 @@ class RayletCore {
   static constexpr int64_t kStayUs = 10'000'000;  ///< A worker that would not leave is asked again after this.
   static constexpr int64_t kStarvingUs = 1'000'000;
   static constexpr int64_t kWaitReportUs = 30'000'000;  ///< Between two words about requests that wait behind actors.
+  /// A group that found no room has it kept from tasks for so long: until the head asks again.
+  static constexpr int64_t kKeptForGroupUs = 2'500'000;
   static constexpr int kMaxPrestart = 8;
   static constexpr size_t kMaxPlacedAtOnce = 256;  ///< Leases that one step tries to find workers for.
   static constexpr size_t kMaxCleanupPaths = 10'000;
@@ -60,6 +65,8 @@ class RayletCore {
   /// What is left, for the head and through it for other nodes.
   [[nodiscard]] wire::NodeResources available() const { return resources_.left(); }
   [[nodiscard]] size_t waiting() const { return queue_.size(); }
+  /// What placement groups hold here, for a head that was restarted.
+  [[nodiscard]] std::vector<wire::HeldBundles> held_bundles() const { return bundles_.held(); }
   [[nodiscard]] bool is_at_rest() const;  ///< No lease, nobody waits, every resource is free.
   void check_invariants() const;          ///< Dies on a violation.
 
@@ -112,12 +119,20 @@ class RayletCore {
   void on_message(ProcessId from, wire::LogLineage& message);
   void on_message(ProcessId from, wire::CleanupPath& message);
   void on_message(ProcessId from, wire::GetNodeState& message);
+  void on_message(ProcessId from, wire::CreatePlacementGroup& message);
+  void on_message(ProcessId from, wire::RemovePlacementGroup& message);
+  void on_message(ProcessId from, wire::GetPlacementGroup& message);
+  void on_message(ProcessId from, wire::Explain& message);
 
   // Decisions of the head.
   void on_head(wire::PlaceActor& message);
   void on_head(wire::EndActor& message);
   void on_head(wire::ActorNotice& message);
   void on_head(wire::ActorAnswer& message);
+  void on_head(wire::PrepareBundles& message);
+  void on_head(wire::CommitBundles& message);
+  void on_head(wire::ReleaseBundles& message);
+  void on_head(wire::GroupNotice& message);
 
   // Clients.
   void join_driver(ProcessId process, wire::Hello& hello);
@@ -145,7 +160,7 @@ class RayletCore {
   };
   struct RemoteLeaseHeld {
     ProcessId owner;
-    wire::Resources demand;
+    wire::SchedulingClass what;
   };
   struct RemotePeer {
     int32_t pid = 0;
@@ -179,7 +194,31 @@ class RayletCore {
   [[nodiscard]] std::string infeasible(const wire::Resources& demand) const;
   [[nodiscard]] bool fits_without_leases(const wire::Resources& demand) const;
   void report_waiting();
+  [[nodiscard]] std::string explain(const Claim& claim) const;
+  [[nodiscard]] std::string explain_request(ProcessId owner, uint64_t request) const;
   [[nodiscard]] std::string held_by_actors() const;
+
+  // Places: labels, nodes that are asked for, spreading.
+  [[nodiscard]] wire::NodeNumber own_number() const { return settings_.number == 0 ? wire::kHeadNode : settings_.number; }
+  [[nodiscard]] bool could_be_here(const wire::SchedulingClass& what) const;
+  Result<wire::NodeNumber> asked_node(const wire::SchedulingClass& what) const;
+  [[nodiscard]] Wish wish_of(const Claim& claim) const;
+  [[nodiscard]] bool is_for_here(const Claim& claim) const;
+  bool spill_out(const Claim& front);
+
+  // Placement groups.
+  std::optional<Grant> acquire(const Claim& claim);
+  void release(const Grant& grant);
+  void end_bundles(uint64_t group, uint64_t attempt, const std::string& reason);
+  void end_in_bundle(Lease& lease, const std::string& reason);
+  void keep_room_for(const wire::PrepareBundles& order);
+  void drop_room_kept(uint64_t group);
+  [[nodiscard]] bool is_kept_for_group(const wire::Resources& demand) const;
+  void ask_for_group(const Claim& claim);
+  void requeue(Claim claim);
+  bool spill_out_of_group(const Claim& front);
+  void on_lease_asked_in_group(Claim claim, bool may_wait);
+  void on_group_spilled_back(Claim claim, wire::NodeNumber from, const wire::WireStatus& why);
 
   // Workers.
   void prestart();
@@ -213,6 +252,15 @@ class RayletCore {
 
   CoreSettings settings_;
   ResourcePool resources_;
+  BundleTable bundles_;
+  struct KeptRoom {
+    uint64_t group = 0;  // 0: none
+    wire::Resources amounts;
+    int64_t until_us = 0;
+    bool is_there = false;  // and the head was told
+  };
+  KeptRoom kept_room_;
+  GroupView groups_;
   std::map<ProcessId, Client> clients_;
   std::map<JobId, JobEntry> jobs_;
   ClusterView view_;

@@ -92,7 +92,9 @@ void RayletCore::on_head(wire::PlaceActor& message) {
               .since_us = now_us_};
   const wire::Resources demand = claim.demand();
   if (Status status = ResourcePool::validate(demand); !status.ok()) return refuse(claim, status);
-  if (!resources_.is_feasible(demand)) return refuse(claim, Status(Code::kInvalid, infeasible(demand)));
+  const bool is_in_group = claim.scheduling_class.group != 0;  // then the head knows that its bundle is large enough
+  if (!is_in_group && !resources_.is_feasible(demand)) return refuse(claim, Status(Code::kInvalid, infeasible(demand)));
+  const wire::SchedulingClass what = claim.scheduling_class;
   wire::HeadActorEvent waiting{.actor = claim.actor->actor,
                                .incarnation = claim.actor->incarnation,
                                .event = static_cast<uint8_t>(wire::ActorEvent::kWaiting),
@@ -103,7 +105,8 @@ void RayletCore::on_head(wire::PlaceActor& message) {
   if (Status status = queue_.push(std::move(claim)); !status.ok()) return refuse(named, status);
   schedule();
   if (leases_.find_actor(waiting.actor, waiting.incarnation) != nullptr) return;
-  waiting.cause = wire::to_wire(Status(Code::kUnavailable, "waits for resources: " + resources_.explain(demand)));
+  const std::string lacks = is_in_group ? bundles_.explain(what) : resources_.explain(demand);
+  waiting.cause = wire::to_wire(Status(Code::kUnavailable, "waits for resources: " + lacks));
   emit(TellHead{std::move(waiting)});
 }
 

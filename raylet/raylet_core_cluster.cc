@@ -24,19 +24,35 @@ wire::Resources RayletCore::cluster_capacity() const {
 // ---------------------------------------------------------------------------------------------------- leases elsewhere
 
 void RayletCore::spill_out() {
-  if (view_.all().empty()) return;
+  if (view_.all().empty() && queue_.in_groups() == 0) return;
   const auto held_by = [this](ProcessId owner) { return leases_.held_by(owner); };
   const auto next = [&]() -> bool {
     for (const Claim* front : queue_.fronts(held_by)) {
       if (front->actor || is_remote(front->owner.value)) continue;  // the head placed it; it was asked for to wait here
-      if (const auto node = view_.take_room(front->demand())) return ask(*node, queue_.pop(*front), false), true;
-      if (resources_.is_feasible(front->demand()) || waits_elsewhere(*front)) continue;
-      if (const auto node = view_.least_waiting(front->demand())) return ask(*node, queue_.pop(*front), true), true;
+      if (front->scheduling_class.group != 0 ? spill_out_of_group(*front) : spill_out(*front)) return true;
     }
     return false;
   };
   while (next()) {
   }
+}
+
+// True when it was taken out of the queue.
+bool RayletCore::spill_out(const Claim& front) {
+  const Result<wire::NodeNumber> only = asked_node(front.scheduling_class);
+  if (!only.ok()) return refuse(queue_.pop(front), only.status()), true;
+  if (*only == own_number()) return false;
+  Wish wish = wish_of(front);
+  if (*only == 0 && front.near != 0) {
+    wish.only = front.near;
+    if (const auto node = view_.take_room(wish)) return ask(*node, queue_.pop(front), false), true;
+    wish.only = 0;
+  }
+  if (const auto node = view_.take_room(wish)) return ask(*node, queue_.pop(front), false), true;
+  if (could_be_here(front.scheduling_class) && *only == 0) return false;
+  if (waits_elsewhere(front)) return false;
+  if (const auto node = view_.least_waiting(wish)) return ask(*node, queue_.pop(front), true), true;
+  return false;
 }
 
 void RayletCore::ask(wire::NodeNumber node, Claim claim, bool may_wait) {
@@ -63,15 +79,20 @@ void RayletCore::on(LeaseSpilledBack& event) {
   Claim claim = std::move(it->second.claim);
   const bool waited_there = it->second.waits_there;
   asked_.erase(it);
+  if (claim.scheduling_class.group != 0) return on_group_spilled_back(std::move(claim), event.from, event.message.why);
   const Status why = wire::from_wire(event.message.why);
   if (why.code() != Code::kFull) {
     send(claim.owner, wire::LeaseRefused{claim.request, event.message.why});
     return schedule();
   }
   view_.note_full(event.from, waited_there);
+  requeue(std::move(claim));
+  schedule();
+}
+
+void RayletCore::requeue(Claim claim) {
   const Claim named{.owner = claim.owner, .request = claim.request, .job = {}, .scheduling_class = {}, .actor = {}};
   if (Status status = queue_.push(std::move(claim)); !status.ok()) refuse(named, status);
-  schedule();
 }
 
 void RayletCore::on(PeerMet& event) {
@@ -83,7 +104,7 @@ void RayletCore::on(PeerMet& event) {
   client->second.remote_peers.insert(event.remote);
   const auto asked = asked_.find({event.client, event.request});
   if (event.lease == 0 || asked == asked_.end()) return;
-  remote_leases_[event.lease] = {event.client, asked->second.claim.demand()};
+  remote_leases_[event.lease] = {event.client, asked->second.claim.scheduling_class};
   asked_.erase(asked);
   schedule();
 }
@@ -96,8 +117,8 @@ void RayletCore::take_back_asked(const std::function<bool(const Asked&)>& which)
     }
     Claim claim = std::move(it->second.claim);
     it = asked_.erase(it);
-    const Claim named{.owner = claim.owner, .request = claim.request, .job = {}, .scheduling_class = {}, .actor = {}};
-    if (Status status = queue_.push(std::move(claim)); !status.ok()) refuse(named, status);
+    claim.tried.clear();
+    requeue(std::move(claim));
   }
 }
 
@@ -122,6 +143,7 @@ void RayletCore::on(LeaseAsked& event) {
               .since_us = now_us_};
   if (wire::node_of(event.message.owner) != event.from) return;  // nobody asks in another node's name
   if (Status status = ResourcePool::validate(claim.demand()); !status.ok()) return refuse(claim, status);
+  if (claim.scheduling_class.group != 0) return on_lease_asked_in_group(std::move(claim), event.message.may_wait);
   if (!resources_.is_feasible(claim.demand())) return refuse(claim, Status(Code::kInvalid, infeasible(claim.demand())));
   meet(claim.owner).job = claim.job;
   if (std::optional<Grant> grant = is_ending_ ? std::nullopt : resources_.acquire(claim.demand())) {

@@ -15,10 +15,17 @@ void RayletCore::on_message(ProcessId from, wire::RequestLease& message) {
               .scheduling_class = std::move(message.scheduling_class),
               .actor = {},
               .sequence = next_sequence_++,
-              .since_us = now_us_};
+              .since_us = now_us_,
+              .near = message.near == own_number() ? 0 : message.near};
   if (Status status = ResourcePool::validate(claim.demand()); !status.ok()) return refuse(claim, status);
-  if (settings_.number == 0 && !resources_.is_feasible(claim.demand()))
-    return refuse(claim, Status(Code::kInvalid, infeasible(claim.demand())));
+  if (settings_.number == 0 && claim.scheduling_class.group == 0) {
+    if (!claim.scheduling_class.labels.empty())
+      return refuse(claim,
+                    Status(Code::kInvalid, "a local session is one node without labels: there is no place to choose"));
+    if (!resources_.is_feasible(claim.demand())) return refuse(claim, Status(Code::kInvalid, infeasible(claim.demand())));
+    if (Result<wire::NodeNumber> there = asked_node(claim.scheduling_class); !there.ok())
+      return refuse(claim, there.status());
+  }
   Claim refused{.owner = from, .request = message.request, .job = {}, .scheduling_class = {}, .actor = {}};
   if (Status status = queue_.push(std::move(claim)); !status.ok()) return refuse(refused, status);
   schedule();
@@ -62,7 +69,8 @@ Lease* RayletCore::active_lease_of(ProcessId owner, uint64_t lease_id) {
 // A lease that is unknown here ended with its worker while the message was under way: no error.
 void RayletCore::on_message(ProcessId from, wire::ReturnLease& message) {
   if (const auto held = remote_leases_.find(message.lease); held != remote_leases_.end()) {
-    view_.give_back(wire::node_of(message.lease), held->second.demand);
+    // What a placement group has is not in the view.
+    if (held->second.what.group == 0) view_.give_back(wire::node_of(message.lease), held->second.what.resources);
     remote_leases_.erase(held);
   }
   if (is_remote(message.lease)) {
@@ -86,10 +94,10 @@ void RayletCore::on_message(ProcessId from, wire::Blocked& message) {
   Lease* lease = leases_.find(worker->lease);
   if (lease == nullptr || lease->is_ended) return;
   worker->is_blocked = message.blocked;
-  if (message.blocked) {
-    resources_.lend_cpus(lease->grant);
+  if (lease->grant.bundle) {
+    message.blocked ? bundles_.lend_cpus(lease->grant) : bundles_.take_back_cpus(lease->grant);
   } else {
-    resources_.take_back_cpus(lease->grant);
+    message.blocked ? resources_.lend_cpus(lease->grant) : resources_.take_back_cpus(lease->grant);
   }
   if (!lease->is_actor()) send(lease->claim.owner, wire::LeaseBlocked{lease->id.value, message.blocked});
   if (message.blocked) schedule();
@@ -98,6 +106,10 @@ void RayletCore::on_message(ProcessId from, wire::Blocked& message) {
 void RayletCore::schedule() {
   if (is_ending_) return;
   while (grant_one()) {
+  }
+  if (kept_room_.group != 0 && !kept_room_.is_there && is_zero(shortage(kept_room_.amounts, resources_.available()))) {
+    kept_room_.is_there = true;
+    emit(ReportSoon{});
   }
   spill_out();
   assign_workers();
@@ -115,13 +127,16 @@ void RayletCore::report_waiting() {
   wait_check_us_ = now_us_ + kStarvingUs;
   if (now_us_ - last_wait_report_us_ < kWaitReportUs) return;
   for (const Claim* front : queue_.fronts([this](ProcessId owner) { return leases_.held_by(owner); })) {
-    if (front->actor || now_us_ - front->since_us < kStarvingUs || fits_without_leases(front->demand())) continue;
-    if (view_.could_hold(front->demand())) continue;  // it waits for others there
+    if (front->actor || front->scheduling_class.group != 0 || now_us_ - front->since_us < kStarvingUs ||
+        fits_without_leases(front->demand()))
+      continue;
+    const Wish wish = wish_of(*front);
+    if (view_.could_hold(wish)) continue;  // it waits for others there
     last_wait_report_us_ = now_us_;
-    const std::string text = resources_.is_feasible(front->demand())
-                                 ? "tasks wait behind actors: each " + resources_.explain(front->demand()) + "; " +
-                                       held_by_actors() + ", until they end"
-                                 : "tasks wait for a node that could hold them: " + view_.explain(front->demand());
+    const std::string text = could_be_here(front->scheduling_class)
+                                 ? "tasks wait behind actors or placement groups: each " +
+                                       resources_.explain(front->demand()) + "; " + held_by_actors() + ", until they end"
+                                 : "tasks wait for a node that could hold them: " + view_.explain(wish);
     return send(ProcessId{front->job.value},
                 wire::LogLines{.pid = settings_.pid, .is_error_stream = true, .label = "mantad", .lines = {text}});
   }
@@ -132,18 +147,20 @@ std::string RayletCore::held_by_actors() const {
   std::map<std::string, int> classes;
   for (const auto& [id, lease] : leases_.all()) {
     if (!lease.is_actor() || lease.is_ended) continue;
-    add(held, lease.grant.amounts);
+    if (!lease.grant.bundle) add(held, lease.grant.amounts);
     ++classes[lease.claim.actor->class_name];
   }
+  const std::string groups = bundles_.size() == 0 ? "" : "placement groups hold " + describe(bundles_.amounts());
+  if (classes.empty() && !groups.empty()) return groups;
   std::string names;
   for (const auto& [name, count] : classes) names += (names.empty() ? "" : ", ") + std::to_string(count) + " of " + name;
-  return "actors hold " + describe(held) + " (" + names + ")";
+  return "actors hold " + describe(held) + " (" + names + ")" + (groups.empty() ? "" : ", ") + groups;
 }
 
 bool RayletCore::fits_without_leases(const wire::Resources& demand) const {
   wire::Resources could_be_free = resources_.available();
   for (const auto& [id, lease] : leases_.all())
-    if (!lease.is_actor()) add(could_be_free, lease.grant.amounts);
+    if (!lease.is_actor() && !lease.grant.bundle) add(could_be_free, lease.grant.amounts);
   return is_zero(shortage(demand, could_be_free));
 }
 
@@ -153,12 +170,14 @@ bool RayletCore::grant_one() {
   // another may well be free for the small one.
   wire::Resources kept_back;
   for (const Claim* front : queue_.fronts([this](ProcessId owner) { return leases_.held_by(owner); })) {
-    if (overlaps(front->demand(), kept_back)) continue;
-    if (std::optional<Grant> grant = resources_.acquire(front->demand())) {
+    const bool is_in_group = front->scheduling_class.group != 0;
+    if (!is_in_group && (overlaps(front->demand(), kept_back) || is_kept_for_group(front->demand()) || !is_for_here(*front)))
+      continue;
+    if (std::optional<Grant> grant = acquire(*front)) {
       leases_.add(queue_.pop(*front), std::move(*grant));
       return true;
     }
-    if (now_us_ - front->since_us < kStarvingUs || !fits_without_leases(front->demand())) continue;
+    if (is_in_group || now_us_ - front->since_us < kStarvingUs || !fits_without_leases(front->demand())) continue;
     wire::Resources missing = shortage(front->demand(), resources_.available());
     missing.gpus = missing.gpu_memory_bytes = 0;
     add(kept_back, missing);
@@ -218,12 +237,24 @@ void RayletCore::activate(Lease& lease, Worker& worker) {
 }
 
 void RayletCore::send_reclaims() {
-  if (queue_.size() == 0) return;
-  const auto fronts = queue_.fronts([this](ProcessId owner) { return leases_.held_by(owner); });
-  for (LeaseId id : leases_.choose_reclaims(fronts, resources_.available())) {
-    Lease* lease = leases_.find(id);
-    lease->is_reclaimed = true;
-    send(lease->claim.owner, wire::ReclaimLease{id.value});
+  if (queue_.size() == 0 && kept_room_.group == 0) return;
+  // Each placement group is a pool of its own; 0 is the node.
+  std::map<uint64_t, std::vector<const Claim*>> by_group;
+  Claim of_group{.owner = {}, .job = {}, .scheduling_class = {}, .actor = {}};
+  of_group.scheduling_class.resources = kept_room_.amounts;
+  if (kept_room_.group != 0) by_group[0].push_back(&of_group);
+  for (const Claim* front : queue_.fronts([this](ProcessId owner) { return leases_.held_by(owner); }))
+    by_group[front->scheduling_class.group].push_back(front);
+  for (const auto& [group, fronts] : by_group) {
+    if (group != 0 && !bundles_.serves(group)) continue;
+    wire::SchedulingClass anywhere;
+    anywhere.group = group;
+    const wire::Resources free = group == 0 ? resources_.available() : bundles_.available(anywhere);
+    for (LeaseId id : leases_.choose_reclaims(fronts, free, group)) {
+      Lease* lease = leases_.find(id);
+      lease->is_reclaimed = true;
+      send(lease->claim.owner, wire::ReclaimLease{id.value});
+    }
   }
 }
 
@@ -246,7 +277,7 @@ void RayletCore::end_lease(Lease& lease) {
 }
 
 void RayletCore::release(Lease& lease) {
-  resources_.release(lease.grant);
+  release(lease.grant);
   leases_.remove(lease.id);
 }
 

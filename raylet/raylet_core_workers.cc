@@ -159,6 +159,10 @@ void RayletCore::on(Tick&) {
   }
   release_idle_workers();
   place_due_actors();
+  if (kept_room_.group != 0 && now_us_ >= kept_room_.until_us) {
+    kept_room_ = {};
+    schedule();
+  }
   report_waiting();
 }
 
@@ -186,6 +190,7 @@ std::optional<int64_t> RayletCore::next_deadline_us() const {
     for (const WorkerToken token : workers_.in(WorkerState::kIdle)) due(workers_.at(token).since_us + kIdleReleaseUs);
   if (!later_.empty()) due(later_.begin()->first);
   if (wait_check_us_ != 0) due(wait_check_us_);
+  if (kept_room_.group != 0) due(kept_room_.until_us);
   return next;
 }
 

@@ -34,11 +34,14 @@ int64_t find_or_zero(const std::map<std::string, int64_t>& amounts, const std::s
 
 Resources total_of(const NodeCapacity& capacity) {
   Resources total{.cpus = capacity.cpus,
-                  .gpus = static_cast<int64_t>(capacity.devices.size()) * kWhole,
+                  .gpus = 0,
                   .gpu_memory_bytes = 0,
                   .memory_bytes = capacity.memory_bytes,
                   .custom = capacity.custom};
-  for (const DeviceSpec& device : capacity.devices) total.gpu_memory_bytes += device.memory_bytes;
+  for (const DeviceSpec& device : capacity.devices) {
+    total.gpus += device.share;
+    total.gpu_memory_bytes += device.memory_bytes;
+  }
   return total;
 }
 
@@ -138,7 +141,22 @@ wire::NodeResources ResourcePool::left() const {
   return now;
 }
 
+NodeCapacity ResourcePool::spec() const {
+  NodeCapacity spec{
+      .cpus = capacity_.cpus, .memory_bytes = capacity_.memory_bytes, .custom = capacity_.custom, .devices = {}};
+  for (int i = 0; i < devices_.count(); ++i) spec.devices.push_back(devices_.spec(i));
+  return spec;
+}
+
 bool ResourcePool::is_whole() const { return available() == capacity_; }
+
+Resources amounts_of(const Grant& grant) {
+  Resources amounts = grant.amounts;
+  if (grant.cpus_are_lent) amounts.cpus = 0;
+  amounts.gpus = grant.devices.share_each * static_cast<int64_t>(grant.devices.devices.size());
+  amounts.gpu_memory_bytes = grant.devices.memory_each_bytes * static_cast<int64_t>(grant.devices.devices.size());
+  return amounts;
+}
 
 Resources shortage(const Resources& demand, const Resources& free) {
   const auto lack = [](int64_t wanted, int64_t have) { return wanted > 0 ? std::max<int64_t>(0, wanted - have) : 0; };

@@ -28,11 +28,21 @@ struct NodeCapacity {
   std::vector<DeviceSpec> devices;
 };
 
-/// What a lease or an actor holds.
+/// A bundle of a placement group on this node. Attempts to reserve a group follow each other; see wire::PrepareBundles.
+struct BundleId {
+  uint64_t group = 0;  ///< 0: none.
+  uint64_t attempt = 0;
+  int32_t index = -1;
+  auto operator<=>(const BundleId&) const = default;
+  explicit operator bool() const { return group != 0; }
+};
+
+/// What a lease, an actor or a bundle holds.
 struct Grant {
   wire::Resources amounts;  ///< As asked.
   DeviceGrant devices;
   bool cpus_are_lent = false;
+  BundleId bundle = {};  ///< What it was taken out of; none: the node itself.
 };
 
 /// Invariants, asserted on every change:
@@ -62,6 +72,8 @@ class ResourcePool {
   [[nodiscard]] wire::Resources available() const;  ///< CPUs may be negative: oversubscribed.
   [[nodiscard]] wire::NodeResources left() const;   ///< The same by device.
   [[nodiscard]] const DevicePool& devices() const { return devices_; }
+  /// What it was made of: for an empty one.
+  [[nodiscard]] NodeCapacity spec() const;
 
   /// Whether everything is free (and so nothing leaked).
   [[nodiscard]] bool is_whole() const;
@@ -72,6 +84,8 @@ class ResourcePool {
   DevicePool devices_;
 };
 
+/// What a grant keeps from others: of CPUs nothing while they are lent; of devices what was taken.
+[[nodiscard]] wire::Resources amounts_of(const Grant& grant);
 /// What `demand` lacks beyond `free`, never negative; all zero when it fits (by sums, without looking at single devices).
 [[nodiscard]] wire::Resources shortage(const wire::Resources& demand, const wire::Resources& free);
 void add(wire::Resources& to, const wire::Resources& amounts);

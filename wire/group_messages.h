@@ -49,8 +49,9 @@ struct PlacementGroupUpdate {
   uint64_t group = 0;    ///< 0: it was refused.
   uint8_t state = 0;
   WireStatus why;               ///< While pending what it waits for; else why it is refused or removed.
-  std::vector<uint32_t> nodes;  ///< Of each bundle, when ready.
-  MSGPACK_DEFINE(request, group, state, why, nodes)
+  std::vector<uint32_t> nodes;     ///< Of each bundle, when ready.
+  std::vector<Resources> bundles;  ///< Likewise.
+  MSGPACK_DEFINE(request, group, state, why, nodes, bundles)
 };
 
 // ---------------------------------------------------------------------------------------------------- lists

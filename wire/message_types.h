@@ -74,6 +74,8 @@ enum class Type : uint16_t {
   kPlacementGroupUpdate,
   kList = 100,
   kListed,
+  kExplain = 110,
+  kExplained,
 };
 
 enum class Role : uint8_t { kDriver = 0, kWorker = 1, kObserver = 2 };

@@ -66,7 +66,8 @@ struct RequestLease {
   uint64_t request = 0;
   SchedulingClass scheduling_class;
   uint32_t backlog = 0;
-  MSGPACK_DEFINE(request, scheduling_class, backlog)
+  uint32_t near = 0;  ///< The node with most of what such a task reads from stores; 0: none in particular.
+  MSGPACK_DEFINE(request, scheduling_class, backlog, near)
 };
 
 struct CancelLeaseRequest {  ///< owner -> raylet. A grant that crossed it is returned by the owner as usual.
@@ -348,6 +349,21 @@ struct CleanupPath {
   std::string path;
   bool add = true;
   MSGPACK_DEFINE(path, add)
+};
+
+/// client -> raylet: why work waits. Answer: Explained.
+struct Explain {
+  static constexpr Type kType = Type::kExplain;
+  uint64_t request = 0;
+  uint64_t lease_request = 0;  ///< The sender's RequestLease; 0: all that waits on this node.
+  MSGPACK_DEFINE(request, lease_request)
+};
+
+struct Explained {
+  static constexpr Type kType = Type::kExplained;
+  uint64_t request = 0;
+  std::vector<std::string> lines;  ///< For people. Empty: nothing waits.
+  MSGPACK_DEFINE(request, lines)
 };
 
 struct GetNodeState {  ///< client -> raylet: counts for tests, progress and `manta status`.

@@ -25,6 +25,17 @@ double actors_per_second(int count, const ActorOptions& options) {
          });
 }
 
+/// One at a time: made, waited for, removed.
+double groups_per_second(int count) {
+  return count / ::bench::seconds_of([&] {
+           for (int i = 0; i < count; ++i) {
+             const PlacementGroup group = placement_group({{.cpus = 1}});
+             throw_if_error(group.wait());
+             group.remove();
+           }
+         });
+}
+
 /// Created, called and ended: the clock stops when their processes are gone.
 double actors_made_and_ended_s(int count) {
   return ::bench::seconds_of([&] {
@@ -76,8 +87,9 @@ void actor_lives(Table& table) {
 }
 
 void shared_process_actors(Table& table) {
-  table.absent({.name = "placement", .title = "placement group made and removed"},
-               "not in this version: no placement groups");
+  const int groups = table.scaled(5'000);
+  table.row({.name = "placement", .title = "placement group made and removed", .unit = "/s", .goal = at_least(10'000)},
+            [=] { return groups_per_second(groups); });
   shared<ActorOptions>(
       table, {.name = "actors_shared", .title = "100,000 actors in shared processes", .unit = "s", .goal = at_most(5)});
 }

@@ -36,6 +36,14 @@ using JobId = Id64<struct JobTag>;
 using LeaseId = Id64<struct LeaseTag>;
 using SegmentId = Id64<struct SegmentTag>;
 using ChannelId = Id64<struct ChannelTag>;
+/// A node of a cluster, as the head counts them: never the same for two, also not after one was started again. 1 is the
+/// head's node, and the one node of a local session.
+struct NodeNumber {
+  uint32_t value = 0;  ///< 0 is "none".
+  auto operator<=>(const NodeNumber&) const = default;
+  explicit operator bool() const { return value != 0; }
+};
+
 using TaskId = Id128<struct TaskTag>;
 using ObjectId = Id128<struct ObjectTag>;
 using ActorId = Id128<struct ActorTag>;

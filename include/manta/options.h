@@ -3,6 +3,7 @@
 #pragma once
 
 #include <manta/detail/interned.h>
+#include <manta/ids.h>
 
 #include <chrono>
 #include <cstdint>
@@ -22,6 +23,11 @@ std::string type_name(const char* mangled);
 template <typename... Exceptions>
 std::vector<std::string> errors();
 
+/// A placement group among options: takes a PlacementGroup.
+struct OptionGroup {
+  uint64_t number = 0;
+};
+
 struct TaskOptions {
   double cpus = 1;                       ///< May be a fraction, or 0.
   double gpus = 0;                       ///< Below 1 a share of one device, else a whole number of devices.
@@ -35,6 +41,14 @@ struct TaskOptions {
   OptionTable<std::string> env{};        ///< Set in the worker's environment before it starts.
   int stream_buffer = 16;                ///< Streaming returns: how many items the producer may be ahead of the consumer.
   bool throw_when_full = false;          ///< When this process has too much queued: Error(kFull) instead of waiting.
+  // Where it runs. See docs/cluster.md.
+  OptionTable<std::string> labels{};  ///< Only on nodes that have all of them (`mantad --labels disk=ssd`).
+  NodeNumber node{};                  ///< Only there; an error once that node is gone.
+  bool node_is_soft = false;          ///< Elsewhere, if that node is gone or too small.
+  bool spread = false;                ///< Rather on nodes that have little of the same work than on the nearest.
+  OptionGroup group{};                ///< In what this placement group has set aside.
+  int bundle = -1;                    ///< Of the group; -1: any that has room.
+  int priority = 0;                   ///< More is sooner, among what this process submitted.
 };
 
 struct ActorOptions {
@@ -55,6 +69,14 @@ struct ActorOptions {
   /// resources and has no name, no restarts and no concurrency of its own; its calls run one at a time, in order.
   bool shared_process = false;
   OptionTable<std::string> env{};
+  // Where it lives: as TaskOptions.
+  OptionTable<std::string> labels{};
+  NodeNumber node{};
+  bool node_is_soft = false;
+  bool spread = false;
+  OptionGroup group{};
+  int bundle = -1;
+  int priority = 0;
 };
 
 struct CallOptions {

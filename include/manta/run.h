@@ -61,6 +61,9 @@ struct NodeInfo {
 };
 [[nodiscard]] NodeInfo node_info();
 
+/// The node that the caller is on.
+[[nodiscard]] NodeNumber this_node();
+
 /// The devices this task or actor was given, as indices of the node. Empty without GPUs.
 [[nodiscard]] std::vector<int> my_devices();
 

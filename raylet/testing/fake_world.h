@@ -110,6 +110,7 @@ class FakeWorld {
   std::vector<SpillLease> spilled;
   std::vector<TellGone> told_gone;
   std::vector<std::string> removed;
+  int reports_wanted = 0;
   bool is_ended = false;
 
  private:
@@ -131,6 +132,7 @@ class FakeWorld {
   void note(AskLease& effect) { asked.push_back(std::move(effect)); }
   void note(SpillLease& effect) { spilled.push_back(std::move(effect)); }
   void note(TellGone& effect) { told_gone.push_back(std::move(effect)); }
+  void note(ReportSoon&) { ++reports_wanted; }
   void note(DropJob& effect) { dropped.push_back(effect.job); }
   void note(RemovePath& effect) { removed.push_back(effect.path); }
   void note(EndNode&) { is_ended = true; }

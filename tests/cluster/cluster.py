@@ -127,11 +127,12 @@ def may_make_networks():
 
 class Cluster:
     """A head and `nodes - 1` more nodes, and a place for drivers. Each in a network namespace of its own, with keys, where that
-    is allowed; else (or with `keys=False`) on loopback."""
+    is allowed; else (or with `keys=False`) on loopback. `labels` are those of the first nodes, one text each."""
 
-    def __init__(self, nodes=3, cpus=1, flags=(), keys=True):
+    def __init__(self, nodes=3, cpus=1, flags=(), keys=True, labels=()):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="manta-cluster-"))
         self.flags = ["--cpus", str(cpus), "--store-bytes", str(1 << 30), *flags]
+        self.labels = list(labels)
         self.nodes = []
         self.count = 0
         self.network = None
@@ -168,7 +169,8 @@ class Cluster:
         return prefix, env
 
     def start(self, prefix, *arguments):
-        node = Node([*arguments, *self.flags], self.folder / f"node-{self.count}", prefix,
+        own = ["--labels", self.labels[self.count]] if self.count < len(self.labels) else []
+        node = Node([*arguments, *self.flags, *own], self.folder / f"node-{self.count}", prefix,
                     env={"MANTA_TEST_NODE": str(self.count)})
         self.count += 1
         self.nodes.append(node)

@@ -14,6 +14,13 @@
 #include <utility>
 #include <vector>
 
+namespace manta::detail {}  // namespace manta::detail
+
+namespace manta {
+struct Bundle;
+struct GroupOptions;
+}  // namespace manta
+
 namespace manta::detail {
 
 struct ObjectEntry;
@@ -139,6 +146,24 @@ void kill_actor(const ActorHandle& actor, bool allow_restart);
 Status await_actor(const ActorHandle& actor, Deadline deadline);
 void encode_actor(Encoder& out, const ActorHandle& actor);
 ActorHandle decode_actor(Decoder& in);
+
+struct GroupRecord;
+using GroupHandle = std::shared_ptr<GroupRecord>;
+GroupHandle create_group(const std::vector<Bundle>& bundles, const GroupOptions& options);
+GroupHandle group_of(uint64_t number);
+/// Waits until the head knows the group; throws Error when it was refused, or the head does not answer.
+uint64_t group_number(const GroupHandle& group);
+Status await_group(const GroupHandle& group, Deadline deadline);
+/// An object that is ready with the group, or fails with it.
+Handle group_ready(const GroupHandle& group);
+bool is_group_ready(const GroupHandle& group);
+std::string why_group_waits(const GroupHandle& group);
+std::vector<NodeNumber> nodes_of_group(const GroupHandle& group);
+void remove_group(const GroupHandle& group);
+
+/// What the object waits for, in one sentence.
+std::string explain(const Handle& handle);
+std::string explain(const ActorHandle& actor);
 
 Handle put(const Encoder& value);
 /// A handle that is ready with an error; what a failed submission returns.

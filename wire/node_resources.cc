@@ -1,16 +1,11 @@
-#include "head/node_resources.h"
+#include "wire/node_resources.h"
 
 #include <algorithm>
 #include <cstdio>
 #include <numeric>
 
-namespace manta::head {
+namespace manta::wire {
 namespace {
-
-using wire::DeviceAmount;
-using wire::kWhole;
-using wire::NodeResources;
-using wire::Resources;
 
 constexpr int64_t kMaxAmount = int64_t{1} << 56;  // a hundred of them still add up
 constexpr size_t kMaxKinds = 1000;
@@ -85,6 +80,13 @@ std::string devices_lack(const NodeResources& capacity, const NodeResources& fre
 
 }  // namespace
 
+bool has_labels(const std::map<std::string, std::string>& labels, const std::map<std::string, std::string>& wanted) {
+  return std::ranges::all_of(wanted, [&](const auto& label) {
+    const auto it = labels.find(label.first);
+    return it != labels.end() && it->second == label.second;
+  });
+}
+
 bool wants_devices(const Resources& demand) { return demand.gpus > 0 || demand.gpu_memory_bytes > 0; }
 
 bool fits(const NodeResources& capacity, const NodeResources& free, const Resources& demand) {
@@ -157,4 +159,4 @@ Status validate(const NodeResources& resources) {
   return sane ? Status() : Status(Code::kInvalid, "a node says that it has absurd amounts");
 }
 
-}  // namespace manta::head
+}  // namespace manta::wire

@@ -1,0 +1,443 @@
+// Placement groups and placement options on one raylet, the head and other nodes invented.
+#include "raylet/testing/fake_world.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace manta::raylet {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+constexpr uint64_t kGroup = 77;
+constexpr wire::NodeNumber kSelf = 3;
+constexpr wire::NodeNumber kOther = 7;
+constexpr wire::NodeNumber kThird = 8;
+
+wire::Resources needs(double cpus, double gpus = 0) {
+  return {.cpus = static_cast<int64_t>(cpus * wire::kWhole),
+          .gpus = static_cast<int64_t>(gpus * wire::kWhole),
+          .gpu_memory_bytes = 0,
+          .memory_bytes = 0,
+          .custom = {}};
+}
+
+wire::SchedulingClass one_cpu() {
+  wire::SchedulingClass what;
+  what.resources = needs(1);
+  return what;
+}
+
+wire::SchedulingClass in_group(int32_t bundle = -1, wire::Resources resources = needs(1)) {
+  wire::SchedulingClass what;
+  what.resources = std::move(resources);
+  what.group = kGroup;
+  what.bundle = bundle;
+  return what;
+}
+
+struct Session : FakeWorld {
+  explicit Session(int64_t cpus, int gpus = 0, wire::NodeNumber number = 0) : FakeWorld(cpus, gpus, number) {}
+
+  void ask(uint64_t number, wire::SchedulingClass what) {
+    say(kDriver, wire::RequestLease{.request = number, .scheduling_class = std::move(what), .backlog = 1});
+  }
+  void prepare(std::vector<wire::Resources> each, uint64_t attempt = 1, bool is_commit = true) {
+    wire::PrepareBundles order{
+        .group = kGroup, .attempt = attempt, .bundles = {}, .number = ++order_number, .is_commit = is_commit};
+    for (wire::Resources& one : each) order.bundles.push_back({static_cast<int32_t>(order.bundles.size()), std::move(one)});
+    feed(HeadSays{order});
+  }
+  void notice(wire::PlacementGroupState state, std::vector<uint32_t> nodes = {}, std::vector<wire::Resources> bundles = {},
+              const Status& why = {}) {
+    feed(HeadSays{wire::GroupNotice{kDriver.value,
+                                    {.request = 0,
+                                     .group = kGroup,
+                                     .state = static_cast<uint8_t>(state),
+                                     .why = wire::to_wire(why),
+                                     .nodes = std::move(nodes),
+                                     .bundles = std::move(bundles)}}});
+  }
+  void release(uint64_t attempt = 1) { feed(HeadSays{wire::ReleaseBundles{kGroup, attempt, "it was removed"}}); }
+  template <typename Message>
+  std::vector<Message> told() const {
+    std::vector<Message> found;
+    for (const wire::ToHead& one : told_head)
+      if (const auto* message = std::get_if<Message>(&one)) found.push_back(*message);
+    return found;
+  }
+  std::vector<wire::GetPlacementGroup> asked_of_head() const {
+    std::vector<wire::GetPlacementGroup> found;
+    for (const auto& request : told<wire::HeadRequest>())
+      if (const auto* question = std::get_if<wire::GetPlacementGroup>(&request.request)) found.push_back(*question);
+    return found;
+  }
+  void join(wire::NodeNumber number, int64_t cpus, std::map<std::string, std::string> labels = {}) {
+    wire::NodeInfo info;
+    info.number = number;
+    info.name = "n" + std::to_string(number);
+    info.labels = std::move(labels);
+    info.capacity.cpus = cpus * wire::kWhole;
+    info.capacity.memory_bytes = 1 << 30;
+    feed(MembersChanged{{.joined = {info}, .gone = {}}});
+  }
+  void spill_back(wire::NodeNumber from, uint64_t request, Code code) {
+    feed(LeaseSpilledBack{from, {kDriver.value, request, wire::to_wire(Status(code, "no"))}});
+  }
+
+  uint64_t order_number = 0;
+};
+
+TEST(Groups, ARequestWaitsForItsGroupAndRunsInIt) {
+  Session world(2);
+  world.start_all();
+  world.ask(1, in_group());
+  EXPECT_FALSE(world.grant_of(FakeWorld::kDriver, 1));
+  ASSERT_THAT(world.asked_of_head(), SizeIs(1));
+  world.notice(wire::PlacementGroupState::kPending);
+  world.prepare({needs(1)});
+  EXPECT_THAT(world.told<wire::BundlesPrepared>(), SizeIs(1));
+  EXPECT_TRUE(world.grant_of(FakeWorld::kDriver, 1));
+  EXPECT_EQ(world.core.available().cpus, wire::kWhole);  // the bundle's are taken once
+  world.ask(2, in_group());
+  EXPECT_FALSE(world.grant_of(FakeWorld::kDriver, 2));  // though a CPU outside is free
+  world.say(FakeWorld::kDriver, wire::ReturnLease{world.grant_of(FakeWorld::kDriver, 1)->lease});
+  EXPECT_TRUE(world.grant_of(FakeWorld::kDriver, 2));
+}
+
+TEST(Groups, WorkOutsideDoesNotUseABundle) {
+  Session world(2);
+  world.start_all();
+  world.prepare({needs(2)});
+  world.ask(1, one_cpu());
+  EXPECT_FALSE(world.grant_of(FakeWorld::kDriver, 1));
+  world.release();
+  EXPECT_TRUE(world.grant_of(FakeWorld::kDriver, 1));
+}
+
+TEST(Groups, WhatDoesNotFitIsRefusedAndHoldsNothing) {
+  Session world(2);
+  world.start_all();
+  world.ask(1, one_cpu());
+  world.prepare({needs(1), needs(1)});
+  ASSERT_THAT(world.told<wire::BundlesPrepared>(), SizeIs(1));
+  EXPECT_EQ(world.told<wire::BundlesPrepared>()[0].status.code, static_cast<uint8_t>(Code::kUnavailable));
+  EXPECT_EQ(world.core.available().cpus, wire::kWhole);
+}
+
+TEST(Groups, RoomThatIsLackingIsAskedBackAndKeptFromTasks) {
+  Session world(2);
+  world.start_all();
+  world.ask(1, one_cpu());
+  world.ask(2, one_cpu());
+  ASSERT_TRUE(world.grant_of(FakeWorld::kDriver, 2));
+  world.prepare({needs(1), needs(1)}, 1);
+  EXPECT_THAT(world.sent<wire::ReclaimLease>(FakeWorld::kDriver), SizeIs(2));
+  world.ask(3, one_cpu());
+  for (const uint64_t number : {1u, 2u})
+    world.say(FakeWorld::kDriver, wire::ReturnLease{world.grant_of(FakeWorld::kDriver, number)->lease});
+  EXPECT_FALSE(world.grant_of(FakeWorld::kDriver, 3));
+  EXPECT_EQ(world.reports_wanted, 1);
+  world.prepare({needs(1), needs(1)}, 2);
+  EXPECT_THAT(world.core.held_bundles(), SizeIs(1));
+  world.release(2);
+  EXPECT_TRUE(world.grant_of(FakeWorld::kDriver, 3));
+}
+
+TEST(Groups, RoomIsKeptForAWhileOnly) {
+  Session world(1);
+  world.start_all();
+  world.ask(1, one_cpu());
+  world.prepare({needs(1)}, 1);
+  world.ask(2, one_cpu());
+  world.say(FakeWorld::kDriver, wire::ReturnLease{world.grant_of(FakeWorld::kDriver, 1)->lease});
+  EXPECT_FALSE(world.grant_of(FakeWorld::kDriver, 2));
+  ASSERT_TRUE(world.core.next_deadline_us());
+  world.now_us += RayletCore::kKeptForGroupUs;
+  world.feed(Tick{});
+  EXPECT_TRUE(world.grant_of(FakeWorld::kDriver, 2));
+}
+
+TEST(Groups, ARemovalEndsWhatRunsAndRefusesWhatWaits) {
+  Session world(2);
+  world.start_all();
+  world.prepare({needs(1)});
+  world.ask(1, in_group());
+  world.ask(2, in_group());
+  ASSERT_TRUE(world.grant_of(FakeWorld::kDriver, 1));
+  world.release();
+  EXPECT_THAT(world.killed, SizeIs(1));
+  world.notice(wire::PlacementGroupState::kRemoved, {}, {}, Status(Code::kDied, "it was removed"));
+  const auto refused = world.sent<wire::LeaseRefused>(FakeWorld::kDriver);
+  ASSERT_THAT(refused, SizeIs(1));
+  EXPECT_EQ(refused[0].request, 2u);
+  EXPECT_THAT(refused[0].status.message, HasSubstr("placement group"));
+  EXPECT_FALSE(world.core.is_at_rest());  // its process has not ended yet
+  world.bury_killed();
+  EXPECT_TRUE(world.core.is_at_rest());
+}
+
+TEST(Groups, AnOlderReleaseLeavesANewerAttempt) {
+  Session world(2);
+  world.start_all();
+  world.prepare({needs(1)}, 5);
+  world.release(4);
+  EXPECT_THAT(world.core.held_bundles(), SizeIs(1));
+  world.prepare({needs(2)}, 6);  // gives back the older one first
+  ASSERT_THAT(world.core.held_bundles(), SizeIs(1));
+  EXPECT_EQ(world.core.held_bundles()[0].attempt, 6u);
+  EXPECT_EQ(world.core.available().cpus, 0);
+}
+
+TEST(Groups, LeasesInABundleGetItsDevice) {
+  Session world(2, 2);
+  world.start_all();
+  world.prepare({needs(1, 0.5), needs(1, 1)});
+  world.ask(1, in_group(0, needs(0, 0.25)));
+  world.ask(2, in_group(0, needs(0, 0.25)));
+  world.ask(3, in_group(1, needs(0, 1)));
+  world.ask(4, in_group(0, needs(0, 0.25)));
+  world.start_all();
+  std::vector<std::string> visible;
+  for (const Spawn& spawn : world.spawns)
+    if (const auto it = spawn.env.find("CUDA_VISIBLE_DEVICES"); it != spawn.env.end()) visible.push_back(it->second);
+  ASSERT_THAT(visible, SizeIs(3));
+  EXPECT_EQ(visible[0], visible[1]);
+  EXPECT_NE(visible[0], visible[2]);
+  EXPECT_FALSE(world.grant_of(FakeWorld::kDriver, 4));
+}
+
+TEST(Groups, AnActorInAGroupIsInItsBundle) {
+  Session world(2);
+  world.start_all();
+  world.prepare({needs(1)});
+  wire::PlaceActor place{.owner = FakeWorld::kDriver.value, .scheduling_class = in_group(0), .start = {}, .job = 1};
+  place.start.actor = {FakeWorld::kDriver.value, 1};
+  place.start.incarnation = 1;
+  world.feed(HeadSays{place});
+  EXPECT_EQ(world.core.available().cpus, wire::kWhole);
+  EXPECT_EQ(world.core.state().actors, 1u);
+  place.start.actor.sequence = 2;
+  world.feed(HeadSays{place});
+  const auto events = world.told<wire::HeadActorEvent>();
+  ASSERT_THAT(events, SizeIs(1));
+  EXPECT_THAT(events[0].cause.message, HasSubstr("in bundle 0 of its placement group"));
+  world.release();
+  world.bury_killed();
+  EXPECT_TRUE(world.core.is_at_rest());
+}
+
+// ---------------------------------------------------------------------------------------------------- between nodes
+
+TEST(GroupsElsewhere, ARequestGoesToANodeOfTheGroup) {
+  Session world(1, 0, kSelf);
+  world.join(kOther, 4);
+  world.join(kThird, 4);
+  world.ask(1, in_group());
+  EXPECT_THAT(world.asked, IsEmpty());  // though there is room everywhere
+  ASSERT_THAT(world.asked_of_head(), SizeIs(1));
+  world.notice(wire::PlacementGroupState::kReady, {kOther, kThird}, {needs(1), needs(1)});
+  ASSERT_THAT(world.asked, SizeIs(1));
+  EXPECT_FALSE(world.asked[0].message.may_wait);
+  const wire::NodeNumber first = world.asked[0].node;
+  world.spill_back(first, 1, Code::kFull);
+  ASSERT_THAT(world.asked, SizeIs(2));
+  EXPECT_NE(world.asked[1].node, first);
+  EXPECT_FALSE(world.asked[1].message.may_wait);
+  world.spill_back(world.asked[1].node, 1, Code::kFull);
+  ASSERT_THAT(world.asked, SizeIs(3));
+  EXPECT_TRUE(world.asked[2].message.may_wait);
+}
+
+TEST(GroupsElsewhere, ANamedBundleIsWhereItIs) {
+  Session world(1, 0, kSelf);
+  world.join(kOther, 4);
+  world.join(kThird, 4);
+  world.notice(wire::PlacementGroupState::kReady, {kOther, kThird}, {needs(1), needs(2)});
+  world.ask(1, in_group(1));
+  world.ask(2, in_group(-1, needs(2)));
+  ASSERT_THAT(world.asked, SizeIs(2));
+  EXPECT_EQ(world.asked[0].node, kThird);
+  EXPECT_EQ(world.asked[1].node, kThird);  // the other is too small
+  world.ask(3, in_group(-1, needs(3)));
+  world.ask(4, in_group(9));
+  const auto refused = world.sent<wire::LeaseRefused>(FakeWorld::kDriver);
+  ASSERT_THAT(refused, SizeIs(2));
+  EXPECT_THAT(refused[0].status.message, HasSubstr("no bundle of its placement group"));
+  EXPECT_THAT(refused[1].status.message, HasSubstr("no bundle 9"));
+}
+
+TEST(GroupsElsewhere, ANodeThatDoesNotHoldItMakesTheHeadBeAsked) {
+  Session world(1, 0, kSelf);
+  world.join(kOther, 4);
+  world.notice(wire::PlacementGroupState::kReady, {kOther}, {needs(1)});
+  world.ask(1, in_group());
+  ASSERT_THAT(world.asked, SizeIs(1));
+  world.spill_back(kOther, 1, Code::kNotFound);
+  EXPECT_THAT(world.asked, SizeIs(1));
+  EXPECT_THAT(world.asked_of_head(), SizeIs(1));
+  world.notice(wire::PlacementGroupState::kRemoved, {}, {}, Status(Code::kNotFound, "it was removed"));
+  EXPECT_THAT(world.sent<wire::LeaseRefused>(FakeWorld::kDriver), SizeIs(1));
+}
+
+TEST(GroupsElsewhere, OthersAreServedFromTheBundleHere) {
+  Session world(2, 0, kSelf);
+  world.join(kOther, 4);
+  constexpr uint64_t kTheirs = wire::first_id_of(kOther) + 1;
+  const auto ask = [&](uint64_t number, bool may_wait) {
+    world.feed(LeaseAsked{kOther,
+                          {.owner = kTheirs,
+                           .job = kTheirs,
+                           .request = {.request = number, .scheduling_class = in_group(), .backlog = 0},
+                           .may_wait = may_wait}});
+  };
+  const auto code = [&](size_t i) { return static_cast<Code>(world.spilled.at(i).message.why.code); };
+  ask(1, false);
+  EXPECT_EQ(code(0), Code::kNotFound);
+  world.prepare({needs(1)}, 1, false);
+  ask(2, false);  // set aside, and not committed yet: it waits
+  EXPECT_THAT(world.spilled, SizeIs(1));
+  world.feed(HeadSays{wire::CommitBundles{kGroup, 1}});
+  EXPECT_EQ(world.core.waiting(), 0u);
+  ask(3, false);
+  EXPECT_EQ(code(1), Code::kFull);
+  ask(4, true);
+  world.release();
+  EXPECT_EQ(code(2), Code::kNotFound);  // the one that waited, and the one that had no worker yet
+  EXPECT_THAT(world.spilled, SizeIs(4));
+  EXPECT_EQ(world.core.waiting(), 0u);
+}
+
+// ---------------------------------------------------------------------------------------------------- places
+
+TEST(Places, LabelsDecideWhere) {
+  Session world(4, 0, kSelf);
+  world.join(kOther, 4);
+  world.join(kThird, 4, {{"disk", "ssd"}});
+  wire::SchedulingClass what = one_cpu();
+  what.labels = {{"disk", "ssd"}};
+  world.ask(1, what);
+  ASSERT_THAT(world.asked, SizeIs(1));
+  EXPECT_EQ(world.asked[0].node, kThird);
+  what.labels = {{"disk", "tape"}};
+  world.ask(2, what);
+  EXPECT_THAT(world.asked, SizeIs(1));
+  EXPECT_TRUE(world.sent<wire::LeaseRefused>(FakeWorld::kDriver).empty());  // such a node may join
+  world.join(9, 1, {{"disk", "tape"}});
+  ASSERT_THAT(world.asked, SizeIs(2));
+  EXPECT_EQ(world.asked[1].node, 9u);
+}
+
+TEST(Places, ANodeThatIsNamedIsTakenOrRefusedOnceItIsGone) {
+  Session world(4, 0, kSelf);
+  world.start_all();
+  world.join(kOther, 1);
+  world.join(kThird, 4);
+  wire::SchedulingClass what = one_cpu();
+  what.node = kOther;
+  world.ask(1, what);
+  world.ask(2, what);
+  ASSERT_THAT(world.asked, SizeIs(2));
+  EXPECT_EQ(world.asked[0].node, kOther);
+  EXPECT_EQ(world.asked[1].node, kOther);
+  EXPECT_TRUE(world.asked[1].message.may_wait);
+  wire::SchedulingClass soft = what;
+  soft.is_soft = true;
+  world.feed(MembersChanged{{.joined = {}, .gone = {{kOther, wire::to_wire(Status(Code::kDied, "lost"))}}}});
+  const auto refused = world.sent<wire::LeaseRefused>(FakeWorld::kDriver);
+  ASSERT_THAT(refused, SizeIs(2));
+  EXPECT_THAT(refused[0].status.message, HasSubstr("node 7, where it must be"));
+  world.ask(3, soft);
+  EXPECT_TRUE(world.grant_of(FakeWorld::kDriver, 3));
+  what.node = kSelf;
+  world.ask(4, what);
+  EXPECT_TRUE(world.grant_of(FakeWorld::kDriver, 4));
+  what.resources = needs(100);
+  what.node = kThird;
+  world.ask(5, what);
+  EXPECT_THAT(world.sent<wire::LeaseRefused>(FakeWorld::kDriver).back().status.message, HasSubstr("needs 100 CPUs, has 4"));
+}
+
+TEST(Places, SpreadGoesWhereTheLeastOfItIs) {
+  Session world(4, 0, kSelf);
+  world.start_all();
+  world.join(kOther, 4);
+  world.join(kThird, 4);
+  wire::SchedulingClass what = one_cpu();
+  what.spread = true;
+  for (uint64_t number = 1; number <= 6; ++number) world.ask(number, what);
+  std::map<wire::NodeNumber, int> there;
+  for (const AskLease& one : world.asked) ++there[one.node];
+  EXPECT_EQ(there[kOther], 2);
+  EXPECT_EQ(there[kThird], 2);
+  EXPECT_THAT(world.grants, SizeIs(2));
+}
+
+TEST(Places, WorkGoesToWhatItReadsIfThereIsRoom) {
+  Session world(4, 0, kSelf);
+  world.start_all();
+  world.join(kOther, 4);
+  world.join(kThird, 1);
+  const auto ask = [&](uint64_t number) {
+    world.say(FakeWorld::kDriver,
+              wire::RequestLease{.request = number, .scheduling_class = one_cpu(), .backlog = 1, .near = kThird});
+  };
+  ask(1);
+  ASSERT_THAT(world.asked, SizeIs(1));
+  EXPECT_EQ(world.asked[0].node, kThird);
+  ask(2);  // full there: here as ever
+  EXPECT_TRUE(world.grant_of(FakeWorld::kDriver, 2));
+}
+
+TEST(Places, ALocalSessionHasNone) {
+  Session world(2);
+  wire::SchedulingClass what = one_cpu();
+  what.node = 5;
+  world.ask(1, what);
+  what.node = 0;
+  what.labels = {{"a", "b"}};
+  world.ask(2, what);
+  EXPECT_THAT(world.sent<wire::LeaseRefused>(FakeWorld::kDriver), SizeIs(2));
+}
+
+TEST(Places, HigherPriorityGoesFirstAndTakesLeasesBack) {
+  Session world(1);
+  world.start_all();
+  wire::SchedulingClass low = one_cpu();
+  wire::SchedulingClass high = one_cpu();
+  wire::SchedulingClass lowest = one_cpu();
+  high.priority = 5;
+  lowest.priority = -5;
+  world.ask(1, low);
+  ASSERT_TRUE(world.grant_of(FakeWorld::kDriver, 1));
+  world.ask(2, lowest);
+  EXPECT_THAT(world.sent<wire::ReclaimLease>(FakeWorld::kDriver), IsEmpty());
+  world.ask(3, high);
+  EXPECT_THAT(world.sent<wire::ReclaimLease>(FakeWorld::kDriver), SizeIs(1));
+  world.say(FakeWorld::kDriver, wire::ReturnLease{world.grant_of(FakeWorld::kDriver, 1)->lease});
+  EXPECT_TRUE(world.grant_of(FakeWorld::kDriver, 3));
+  EXPECT_FALSE(world.grant_of(FakeWorld::kDriver, 2));
+}
+
+TEST(Places, ExplainsWhatWaits) {
+  Session world(1, 1, kSelf);
+  world.start_all();
+  world.join(kOther, 2);
+  world.ask(1, one_cpu());
+  wire::SchedulingClass what = one_cpu();
+  what.resources = needs(1, 0.5);
+  world.ask(2, what);
+  world.say(FakeWorld::kDriver, wire::Explain{.request = 9, .lease_request = 2});
+  world.say(FakeWorld::kDriver, wire::Explain{.request = 10, .lease_request = 0});
+  const auto answers = world.sent<wire::Explained>(FakeWorld::kDriver);
+  ASSERT_THAT(answers, SizeIs(2));
+  ASSERT_THAT(answers[0].lines, SizeIs(1));
+  EXPECT_THAT(answers[0].lines[0], HasSubstr("asks for 1 CPU, 0.5 GPU; here it needs 1 CPUs, 0 of 1 are free"));
+  ASSERT_THAT(answers[1].lines, SizeIs(1));
+  EXPECT_THAT(answers[1].lines[0], HasSubstr("1 requests of process"));
+}
+
+}  // namespace
+}  // namespace manta::raylet
