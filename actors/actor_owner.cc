@@ -2,6 +2,7 @@
 
 #include "common/check.h"
 #include "common/log.h"
+#include "wire/drain_messages.h"
 
 #include <algorithm>
 
@@ -59,6 +60,7 @@ void ActorOwner::pump(ActorClient& actor) {
     actor.queued.pop_front();
     actor.sent.push_back(&call);
   }
+  release_if_done(actor);
   drain_if_done(actor);
 }
 
@@ -79,6 +81,7 @@ bool ActorOwner::withdraw(Call& call) {
   }
   if (call.state != CallState::kSent || !call.peer->take_back(call)) return false;
   std::erase(actor.sent, &call);
+  release_if_done(actor);
   return true;
 }
 
@@ -98,13 +101,33 @@ void ActorOwner::recall(ActorClient& actor, const Status& cause) {
     }
     if (!unbegun) {
       MANTA_LOG(kInfo, "owner", "call retried", {"actor", actor.id}, {"attempt", call.attempt + 1}, {"why", cause});
-      if (call.retries_left > 0) --call.retries_left;
+      if (call.retries_left > 0 && !wire::is_preempted(cause)) --call.retries_left;
       ++call.attempt;
     }
     call.state = CallState::kQueued;
     actor.queued.push_front(&call);
   }
   for (auto at = lost.rbegin(); at != lost.rend(); ++at) io_.fail(**at, cause);
+}
+
+void ActorOwner::begin_move(ActorClient& actor, uint32_t incarnation) {
+  actor.incarnation = actor.leaving = incarnation;
+  actor.owes_release = true;
+  if (actor.phase == ActorPhase::kAlive) actor.phase = ActorPhase::kRestarting;
+  for (size_t i = actor.sent.size(); i-- > 0;) {
+    Call& call = *actor.sent[i];
+    if (!call.peer->take_back(call)) continue;
+    call.state = CallState::kQueued;
+    actor.sent.erase(actor.sent.begin() + static_cast<ptrdiff_t>(i));
+    actor.queued.push_front(&call);
+  }
+  release_if_done(actor);
+}
+
+void ActorOwner::release_if_done(ActorClient& actor) {
+  if (!actor.owes_release || !actor.sent.empty()) return;
+  actor.owes_release = false;
+  io_.release({{actor.id.owner, actor.id.sequence}, actor.leaving});
 }
 
 void ActorOwner::on_peer_died(const Peer& peer, const Status& cause) {
@@ -114,6 +137,7 @@ void ActorOwner::on_peer_died(const Peer& peer, const Status& cause) {
     // The head decides whether it comes back; until its word arrives, calls wait.
     if (actor->phase == ActorPhase::kAlive) actor->phase = ActorPhase::kRestarting;
     recall(*actor, cause);
+    release_if_done(*actor);
   }
 }
 
@@ -127,7 +151,9 @@ void ActorOwner::on_update(const wire::ActorUpdate& update, Peer* peer) {
     if (actor->is_forgotten) forget(actor->id);
     return;
   }
-  if (phase == ActorPhase::kAlive && (peer == nullptr || peer->is_dead)) return;  // died since; the next update says more
+  if (phase == ActorPhase::kMoving) return begin_move(*actor, update.incarnation);
+  if (phase == ActorPhase::kAlive && update.incarnation == actor->leaving) return;  // said before it was to leave
+  if (phase == ActorPhase::kAlive && (peer == nullptr || peer->is_dead)) return;    // died since; the next update says more
   actor->incarnation = update.incarnation;
   actor->cause = cause;
   if (actor->peer != nullptr && actor->peer != peer) recall(*actor, cause);

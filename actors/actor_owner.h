@@ -5,7 +5,9 @@
 //
 // Calls of this process to one actor are sent in the order they were made; a call whose Ref arguments are not ready holds up
 // those behind it. When the actor's process dies, calls it had not begun are sent again; those it had begun are sent again
-// while max_task_retries allows, in the old order and before later ones, and fail with kDied otherwise.
+// while max_task_retries allows, in the old order and before later ones, and fail with kDied otherwise. Being cut off by a
+// node that is drained uses up no retry. Of an actor that moves (kMoving) nothing is cut off: what it has begun
+// ends there, the rest waits for its next incarnation.
 //
 // Invariants: a call is queued or sent, never both; an update of an older incarnation changes nothing; after kDead nothing
 // is sent. Under the runtime's lock; nothing blocks.
@@ -24,6 +26,9 @@ struct ActorClient {
   ActorId id;
   wire::ActorPhase phase = wire::ActorPhase::kPending;
   uint32_t incarnation = 0;
+  /// The incarnation that is about to go elsewhere: nothing more is sent to it, and when `sent` is empty that is said.
+  uint32_t leaving = 0;
+  bool owes_release = false;
   Peer* peer = nullptr;
   Status cause;              ///< Why it is dead, restarts, or what it waits for.
   std::deque<Call*> queued;  ///< In order; includes those that wait for arguments.
@@ -45,6 +50,7 @@ class ActorOwner {
     std::function<void(const wire::CreateActor&)> create;
     std::function<void(const ActorId&)> watch;
     std::function<void(const wire::KillActor&)> kill;
+    std::function<void(const wire::ReleaseActor&)> release;
     std::function<bool(Call&, Peer&)> send;
     std::function<void(Call&, const Status&)> fail;
     std::function<std::string(const ActorClient&)> encode_arguments;
@@ -83,6 +89,8 @@ class ActorOwner {
   void fail_queued(ActorClient& actor);
   void recall(ActorClient& actor, const Status& cause);
   void drain_if_done(ActorClient& actor);
+  void begin_move(ActorClient& actor, uint32_t incarnation);
+  void release_if_done(ActorClient& actor);
 
   Io io_;
   std::unordered_map<ActorId, std::unique_ptr<ActorClient>> actors_;

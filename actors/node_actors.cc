@@ -143,11 +143,11 @@ detail::ActorHandle NodeRuntime::find_actor(const std::string& name, const std::
         const Guard guard(lock_);
         return searches_[request].first || !down_.ok();
       },
-      std::chrono::steady_clock::now() + std::chrono::seconds(10));
+      std::chrono::steady_clock::now() + std::chrono::seconds(30));  // a head that is started again answers late
   const Guard guard(lock_);
   const wire::ActorFound found = searches_[request].second;
   searches_.erase(request);
-  if (!came || !down_.ok()) throw Error(down_.ok() ? Status(Code::kTimeout, "the head did not answer within 10 s") : down_);
+  if (!came || !down_.ok()) throw Error(down_.ok() ? Status(Code::kTimeout, "the head did not answer within 30 s") : down_);
   throw_if_error(wire::from_wire(found.status));
   if (found.class_name != detail::type_name(class_key)) {
     throw Error(Status(Code::kInvalid,

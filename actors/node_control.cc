@@ -207,6 +207,7 @@ void NodeRuntime::handle_frame(wire::Frame& frame) {
     case Type::kClusterCapacity:
       with_frame<wire::ClusterCapacity>(frame, [&](auto& m) {
         for (const auto& [node, cause] : m.lost_nodes) objects_.on_node_lost(node, wire::from_wire(cause));
+        for (const auto& [node, ids_from] : m.back_nodes) objects_.on_node_back(node, ids_from);
         tasks_.set_capacity(m.capacity);
         if (!m.lost_nodes.empty()) lineage_.on_node_lost();
       });

@@ -77,6 +77,7 @@ NodeRuntime::NodeRuntime(NodeRuntimeOptions options, Greeting& greeting)
                  (void)connection_->send(wire::WatchActor{{id.owner, id.sequence}});
                },
                [this](const wire::KillActor& kill) { (void)connection_->send(kill); },
+               [this](const wire::ReleaseActor& release) { (void)connection_->send(release); },
                [this](Call& call, Peer& peer) { return send_call(call, peer); },
                [this](Call& call, const Status& status) { fail_call(call, status); },
                [this](const ActorClient& actor) {

@@ -270,7 +270,13 @@ bool ObjectTable::is_needed() const {
 bool ObjectTable::is_lost(const ObjectEntry& entry) const {
   if (!may_lose_ || entry.state != ObjectState::kStored) return false;
   if (entry.extras && (entry.extras->is_rebuilding || entry.extras->is_dropped)) return true;
-  return !lost_nodes_.empty() && lost_nodes_.contains(wire::node_of(entry.location.segment));
+  return lost_with(entry.location.segment) != nullptr;
+}
+
+const Status* ObjectTable::lost_with(uint64_t segment) const {
+  if (lost_nodes_.empty()) return nullptr;
+  const auto node = lost_nodes_.find(wire::node_of(segment));
+  return node == lost_nodes_.end() || segment > node->second.up_to ? nullptr : &node->second.why;
 }
 
 void ObjectTable::lose(ObjectEntry& entry, const wire::ObjectLocation& location, const Status& why) {
@@ -283,19 +289,25 @@ void ObjectTable::lose(ObjectEntry& entry, const wire::ObjectLocation& location,
     return io_.relay(owner_of(entry.id), peer_payload(PeerFetch{entry.id.sequence, location, why.message()}));
   }
   // Whatever is left of it there.
-  if (!entry.more().is_dropped && !lost_nodes_.contains(wire::node_of(location.segment))) io_.free_stored(location);
+  if (!entry.more().is_dropped && lost_with(location.segment) == nullptr) io_.free_stored(location);
   if (const Status status = io_.rebuild(entry, why); !status.ok()) fail(entry, status);
 }
 
 void ObjectTable::lose(ObjectEntry& entry) {
-  const auto node = lost_nodes_.find(wire::node_of(entry.location.segment));
+  const Status* const lost = lost_with(entry.location.segment);
   const Status dropped(Code::kLost, "its value was freed when only what was made from it was left");
-  lose(entry, entry.location, node == lost_nodes_.end() ? dropped : node->second);
+  lose(entry, entry.location, lost == nullptr ? dropped : *lost);
 }
 
 void ObjectTable::on_node_lost(uint32_t node, const Status& cause) {
   may_lose_ = true;
-  lost_nodes_.try_emplace(node, Code::kLost, "node " + std::to_string(node) + " was lost: " + cause.message());
+  Lost& lost = lost_nodes_[node];
+  if (lost.up_to == kAll && !lost.why.ok()) return;
+  lost = {Status(Code::kLost, "node " + std::to_string(node) + " was lost: " + cause.message()), kAll};
+}
+
+void ObjectTable::on_node_back(uint32_t node, uint64_t ids_from) {
+  if (const auto lost = lost_nodes_.find(node); lost != lost_nodes_.end()) lost->second.up_to = ids_from;
 }
 
 void ObjectTable::stop_rebuilding(ObjectEntry& entry) {

@@ -84,6 +84,8 @@ class ObjectTable {
   /// The same for one that `is_lost`.
   void lose(detail::ObjectEntry& entry);
   void on_node_lost(uint32_t node, const Status& cause);
+  /// It is there again, with segments above `ids_from`: what it had before stays lost.
+  void on_node_back(uint32_t node, uint64_t ids_from);
   /// Whether anybody but lineage refers to it.
   [[nodiscard]] static bool is_wanted(const detail::ObjectEntry& entry);
   /// Its value is not made again after all, since nobody wants it.
@@ -119,6 +121,8 @@ class ObjectTable {
   void ready(detail::ObjectEntry& entry, detail::ObjectState state);
   void free_if_unused(detail::ObjectEntry& entry);
   void drop_value(detail::ObjectEntry& entry);
+  /// Why what lay in this segment is gone; null: it is not known to be.
+  [[nodiscard]] const Status* lost_with(uint64_t segment) const;
   void answer(ProcessId to, detail::ObjectEntry& entry);
   void destroy(detail::ObjectEntry* entry);
   void watch(ProcessId process);
@@ -132,7 +136,12 @@ class ObjectTable {
   std::unordered_map<ObjectId, detail::ObjectEntry*> exported_;  ///< Owned ones whose id left, and all borrowed ones.
   std::unordered_set<ProcessId> dead_;
   std::unordered_set<ProcessId> watched_;
-  std::unordered_map<uint32_t, Status> lost_nodes_;
+  static constexpr uint64_t kAll = ~uint64_t{0};
+  struct Lost {
+    Status why;
+    uint64_t up_to = kAll;  // segments up to this one; a node that came back has others
+  };
+  std::unordered_map<uint32_t, Lost> lost_nodes_;
   std::deque<detail::Waiter> to_tell_;  ///< Bounded by who waits.
   bool is_telling_ = false;
   size_t lineage_bytes_ = 0;

@@ -3,6 +3,7 @@
 #include "common/check.h"
 #include "common/log.h"
 #include "wire/cluster.h"
+#include "wire/drain_messages.h"
 
 #include <algorithm>
 #include <cmath>
@@ -295,13 +296,15 @@ void TaskOwner::on_peer_died(const Peer& peer, const Status& cause, TimePoint no
       for (Call* call : begun) {
         call->peer->forget(*call);
         call->lease = nullptr;
-        if (call->retries_left == 0 || call->cancelled || call->stream) {
+        // Cut off because its node goes is not its own doing; one that must never run twice does not even then.
+        const bool is_free = wire::is_preempted(cause) && call->policy->retries != 0;
+        if ((call->retries_left == 0 && !is_free) || call->cancelled || call->stream) {
           io_.fail(*call, cause);
           continue;
         }
         MANTA_LOG(kInfo, "owner", "call retried", {"call", call->first_sequence}, {"attempt", call->attempt + 1},
                   {"why", cause});
-        if (call->retries_left > 0) --call->retries_left;
+        if (call->retries_left > 0 && !is_free) --call->retries_left;
         ++call->attempt;
         call->state = CallState::kQueued;
         call->deadline = TimePoint::max();

@@ -10,10 +10,23 @@ namespace manta::head {
 using wire::ActorKey;
 using wire::ActorPhase;
 
-HeadEffects HeadCore::step(wire::NodeNumber from, wire::ToHead message, int64_t now_us) {
+HeadEffects HeadCore::step(wire::NodeNumber from, wire::ToHead message, int64_t now_us, uint64_t number) {
   now_us_ = now_us;
   from_ = from;
-  if (may_speak(from, message)) std::visit([this](auto& one) { on(one); }, message);
+  if (!may_speak(from, message)) return std::exchange(effects_, {});
+  if (number != 0) {
+    Heard& heard = heard_[from];
+    if (number <= heard.up_to) return {};
+    heard.up_to = number;
+    is_repeat_ = number <= heard.durable;
+  }
+  std::visit([this](auto& one) { on(one); }, message);
+  if (number != 0 && !std::exchange(is_repeat_, false) && !effects_.records.empty()) {
+    if (const auto heard = heard_.find(from); heard != heard_.end()) {
+      heard->second.durable = number;
+      effects_.records.push_back(to_record(HeardRecord{from, number}));
+    }
+  }
   return std::exchange(effects_, {});
 }
 
@@ -77,7 +90,10 @@ void HeadCore::end_process(uint64_t process, const wire::WireStatus& why) {
   }
   const Status cause = wire::from_wire(why).with_context("its owner ended");
   if (const auto watched = watched_.extract(process)) {
-    for (const ActorKey& key : watched.mapped()) actors_.at(key).watchers.erase(process);
+    for (const ActorKey& key : watched.mapped()) {
+      actors_.at(key).watchers.erase(process);
+      no_longer_awaits(actors_.at(key), process);
+    }
   }
   std::vector<ActorKey> orphans;
   for (auto it = actors_.lower_bound({process, 0}); it != actors_.end() && it->first.owner == process; ++it)
@@ -131,6 +147,7 @@ void HeadCore::on_request(uint64_t from, wire::CreateActor& message) {
     watch(actor, from);
     return tell(actor, from, message.actor);
   }
+  if (is_repeat_) return tell_missing(message.actor, from);
   if (Status status = check(message); !status.ok()) return refuse_creation(from, message, status);
   const ActorKey key = message.actor;
   Actor& actor = actors_[key];
@@ -167,6 +184,7 @@ void HeadCore::on_request(uint64_t, wire::KillActor& message) {
   if (message.drain) {
     actor.may_restart = false;
     actor.is_draining = true;
+    write(actor);
     if (is_placed) end_worker(actor, true, "its last handle is gone");
     return;
   }

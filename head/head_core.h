@@ -42,7 +42,7 @@ struct HeadSettings {
   size_t max_early_watches = 10'000;
   size_t max_ended_jobs = 1'000;  ///< Remembered, for lists.
   size_t max_lineage_bytes = size_t{64} << 20;
-  size_t max_held_messages = 10'000;  ///< Of a node that has not returned yet.
+  size_t max_drain_waiters = 100;  ///< A node: who hears when it is gone.
   MembershipSettings membership = {};
 };
 
@@ -56,8 +56,8 @@ class HeadCore {
  public:
   explicit HeadCore(HeadSettings settings = {}) : settings_(settings), members_(settings.membership) {}
 
-  /// What node `from` says; 0 is one that has no number yet.
-  [[nodiscard]] HeadEffects step(wire::NodeNumber from, wire::ToHead message, int64_t now_us);
+  /// What node `from` says; 0 is one that has no number yet. `number`: see wire::Told. What was said before has no effect.
+  [[nodiscard]] HeadEffects step(wire::NodeNumber from, wire::ToHead message, int64_t now_us, uint64_t number = 0);
   [[nodiscard]] HeadEffects tick(int64_t now_us);
   /// When `tick` is due; may be early, never late.
   [[nodiscard]] std::optional<int64_t> next_deadline_us() const;
@@ -81,6 +81,10 @@ class HeadCore {
     wire::WireStatus cause;
     std::set<uint64_t> watchers;
     int quick_deaths = 0;  ///< In a row, of incarnations that did not live kLongLifeUs.
+    /// Its node is drained: it leaves for another once each of `awaited` has said ReleaseActor. Not stored: a head that was
+    /// restarted asks again.
+    bool is_moving = false;
+    std::set<uint64_t> awaited;
   };
 
   static constexpr int64_t kLongLifeUs = 10'000'000;
@@ -127,6 +131,9 @@ class HeadCore {
   void on_request(uint64_t from, wire::GetPlacementGroup& message);
   void on_request(uint64_t from, wire::ListRequest& message);
 
+  void on_request(uint64_t from, wire::DrainNode& message);
+  void on_request(uint64_t from, wire::ReleaseActor& message);
+
   using TaskKey = std::pair<uint64_t, uint64_t>;     // owner, sequence
   using Name = std::pair<std::string, std::string>;  // name space, name
   [[nodiscard]] Status check(const wire::CreateActor& spec) const;
@@ -150,9 +157,14 @@ class HeadCore {
   void say_all(const wire::FromHead& message, wire::NodeNumber except = 0);
   [[nodiscard]] wire::NodeNumber node_of_process(uint64_t process) const;
   void begin_life(const wire::Join& own);
+  void take_up_members();
   void greet(wire::NodeNumber number, uint64_t nonce);
   void note_takes_work(wire::NodeNumber number);
-  void node_gone(wire::NodeNumber number, const std::string& why);
+  void node_gone(wire::NodeNumber number, const Status& why);
+  /// What is on it goes elsewhere, if it can.
+  void node_drains(wire::NodeNumber number);
+  void move_away(Actor& actor);
+  void no_longer_awaits(Actor& actor, uint64_t watcher);
   /// Ends what belongs to processes of the node that are not in processes_ any more, or not yet again.
   void end_strangers_of(wire::NodeNumber number, const wire::WireStatus& cause);
   void take_actors_back(const wire::HeadNodeReturns& message);
@@ -195,8 +207,14 @@ class HeadCore {
   bool has_begun_ = false;                                 // the head's own node has joined in this life
   uint64_t life_ = 0;
   std::map<wire::NodeNumber, std::set<wire::ActorKey>> on_node_;
-  std::set<wire::ActorKey> unplaced_;                           // no node could hold them so far
-  std::map<wire::NodeNumber, std::vector<wire::ToHead>> held_;  // said by nodes that have not returned yet
+  std::set<wire::ActorKey> unplaced_;  // no node could hold them so far
+  struct Heard {
+    uint64_t up_to = 0;    // in this life
+    uint64_t durable = 0;  // what the tables have, of this life or an earlier one
+  };
+  std::map<wire::NodeNumber, Heard> heard_;
+  bool is_repeat_ = false;  // an earlier life had it, with all that followed
+  std::map<wire::NodeNumber, std::vector<std::pair<uint64_t, uint64_t>>> drains_;  // who waits: client and request
 
   int64_t growth_us_ = 0;  // when groups that wait try again because a node has more room; may be to come
   wire::NodeNumber from_ = 0;

@@ -27,13 +27,17 @@ void HeadCore::on(wire::HeadActorEvent& message) {
       actor.cause = {};
       write(actor);
       tell_watchers(actor);
-      if (actor.is_draining) end_worker(actor, true, "its last handle is gone");
+      if (actor.is_draining) return end_worker(actor, true, "its last handle is gone");
+      if (const Membership::Member* member = members_.find(from_); member != nullptr && member->is_draining)
+        move_away(actor);
       return;
     case wire::ActorEvent::kRefused: return bury(actor, message.cause);
     case wire::ActorEvent::kEnded:
       if (message.lived_us >= kLongLifeUs) actor.quick_deaths = 0;
       return restart_or_bury(actor, message.cause);
     case wire::ActorEvent::kLeft:
+      if (actor.is_moving && !actor.is_draining)
+        return restart_or_bury(actor, wire::to_wire(wire::preempted("its node is drained")));
       return bury(actor, wire::to_wire(Status(Code::kDied, "it ended when its last handle was gone")));
   }
 }
@@ -126,14 +130,18 @@ void HeadCore::retry_unplaced(NodeNumber node) {
 
 void HeadCore::restart_or_bury(Actor& actor, const wire::WireStatus& cause) {
   const int32_t allowed = actor.spec.max_restarts;
-  if (!actor.may_restart || (allowed >= 0 && actor.restarts_used >= allowed)) return bury(actor, cause);
-  ++actor.restarts_used;
+  const bool is_free = wire::is_preempted(cause);
+  const bool may = is_free ? allowed != 0 || actor.has_state : allowed < 0 || actor.restarts_used < allowed;
+  if (!actor.may_restart || !may) return bury(actor, cause);
+  if (!is_free) ++actor.restarts_used;
   ++actor.incarnation;
+  actor.is_moving = false;
+  actor.awaited.clear();
   actor.phase = ActorPhase::kRestarting;
   actor.worker = 0;
   actor.worker_pid = 0;
   actor.cause = cause;
-  place(actor, restart_delay_us(actor.quick_deaths++));
+  place(actor, is_free ? 0 : restart_delay_us(actor.quick_deaths++));
 }
 
 int64_t HeadCore::restart_delay_us(int quick_deaths) {
@@ -145,6 +153,8 @@ int64_t HeadCore::restart_delay_us(int quick_deaths) {
 void HeadCore::bury(Actor& actor, wire::WireStatus cause) {
   MANTA_CHECK(actor.phase != ActorPhase::kDead, "an actor dies once");
   actor.phase = ActorPhase::kDead;
+  actor.is_moving = false;
+  actor.awaited.clear();
   actor.cause = std::move(cause);
   if (!actor.spec.name.empty()) names_.erase({actor.spec.name_space, actor.spec.name});
   set_node(actor, 0);
@@ -176,9 +186,10 @@ void HeadCore::end_worker(const Actor& actor, bool drain, const std::string& rea
 }
 
 void HeadCore::tell(const Actor& actor, uint64_t watcher, const ActorKey& instead_of) {
-  const NodeNumber to = actor.phase == ActorPhase::kAlive ? actor.node : node_of_process(watcher);
+  const ActorPhase phase = actor.is_moving ? ActorPhase::kMoving : actor.phase;
+  const NodeNumber to = phase == ActorPhase::kAlive ? actor.node : node_of_process(watcher);
   say(to, wire::ActorNotice{watcher, wire::ActorUpdate{.actor = actor.spec.actor,
-                                                       .phase = static_cast<uint8_t>(actor.phase),
+                                                       .phase = static_cast<uint8_t>(phase),
                                                        .incarnation = actor.incarnation,
                                                        .worker = actor.worker,
                                                        .worker_pid = actor.worker_pid,

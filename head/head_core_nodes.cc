@@ -34,11 +34,8 @@ bool HeadCore::may_speak(NodeNumber from, wire::ToHead& message) {
   if (member->state != Membership::State::kAway) return true;
   if (std::holds_alternative<wire::HeadNodeReturns>(message) || std::holds_alternative<wire::HeadNodeLeaves>(message))
     return true;
-  if (std::holds_alternative<wire::Heartbeat>(message)) {
-    say(from, wire::HeadRestarted{life_});
-  } else if (std::vector<wire::ToHead>& held = held_[from]; held.size() < settings_.max_held_messages) {
-    held.push_back(std::move(message));
-  }
+  // The rest it says again when it has returned.
+  if (std::holds_alternative<wire::Heartbeat>(message)) say(from, wire::HeadRestarted{life_});
   return false;
 }
 
@@ -75,14 +72,15 @@ void HeadCore::on(wire::Join& message) {
         {own ? kHeadNode : 0, wire::JoinRefused{message.nonce, wire::to_wire(status), message.info.endpoint}});
   };
   if (!own && !has_begun_) return refuse(Status(Code::kUnavailable, "the head is not ready to take nodes"));
+  if (own && !has_begun_) take_up_members();
   if (const Membership::Member* before = members_.find(kHeadNode);
       own && before != nullptr && before->nonce != message.nonce)
-    node_gone(kHeadNode, "its mantad was started again");
+    node_gone(kHeadNode, Status(Code::kDied, "its mantad was started again"));
   const Result<Membership::JoinResult> joined = members_.join(message, own, now_us_);
   if (!joined.ok()) return refuse(joined.status());
   if (joined->is_new) {
     if (joined->replaced != 0 && joined->replaced != joined->number)
-      node_gone(joined->replaced, "another mantad has its endpoint now");
+      node_gone(joined->replaced, Status(Code::kDied, "another mantad has its endpoint now"));
     if (own && !has_begun_) begin_life(message);
     const Membership::Member& member = *members_.find(joined->number);
     effects_.records.push_back(to_record(ClusterRecord{cluster_, members_.next(), life_}));
@@ -96,6 +94,14 @@ void HeadCore::on(wire::Join& message) {
   retry_unplaced(joined->number);
 }
 
+/// The head's own raylet must know the members of an earlier life before anything is said to them.
+void HeadCore::take_up_members() {
+  wire::Members known;
+  for (wire::NodeInfo& info : members_.infos())
+    if (info.number != kHeadNode) known.joined.push_back(std::move(info));
+  if (!known.joined.empty()) effects_.messages.push_back({kHeadNode, std::move(known)});
+}
+
 void HeadCore::greet(NodeNumber number, uint64_t nonce) {
   say(number,
       wire::Joined{.nonce = nonce, .number = number, .cluster = cluster_, .members = members_.infos(), .life = life_});
@@ -103,6 +109,7 @@ void HeadCore::greet(NodeNumber number, uint64_t nonce) {
 
 void HeadCore::on(wire::Heartbeat& message) {
   if (is_alone()) return groups_.room_grew(now_us_);
+  const bool was_draining = members_.find(from_)->is_draining;
   (void)members_.hear(from_, message, now_us_);
   const Membership::Member& member = *members_.find(from_);
   if (message.has_resources) {
@@ -116,7 +123,12 @@ void HeadCore::on(wire::Heartbeat& message) {
     }
   }
   note_takes_work(from_);
-  say(from_, wire::Heartbeat{.sequence = message.sequence, .view_version = members_.version(), .available = {}});
+  if (member.is_draining && !was_draining) node_drains(from_);
+  const auto heard = heard_.find(from_);
+  say(from_, wire::Heartbeat{.sequence = message.sequence,
+                             .view_version = members_.version(),
+                             .available = {},
+                             .heard_up_to = heard == heard_.end() ? 0 : heard->second.up_to});
   if (message.view_version == members_.version()) return;
   wire::View view = members_.view_since(message.view_version, from_);
   if (!view.changed.empty()) say(from_, std::move(view));
@@ -141,7 +153,7 @@ HeadEffects HeadCore::tick(int64_t now_us) {
   for (NodeNumber number : overdue.suspects) note_takes_work(number);
   for (const wire::NodeGone& gone : overdue.gone)
     policy_.set_takes_work(gone.number, false);  // of several, none is a refuge
-  for (const wire::NodeGone& gone : overdue.gone) node_gone(gone.number, gone.cause.message);
+  for (const wire::NodeGone& gone : overdue.gone) node_gone(gone.number, wire::from_wire(gone.cause));
   GroupStep step{policy_, now_us};
   groups_.tick(step);
   carry_out(step);
@@ -150,12 +162,13 @@ HeadEffects HeadCore::tick(int64_t now_us) {
 
 void HeadCore::on(wire::HeadNodeLeaves& message) {
   if (message.number != from_ || is_alone() || from_ == kHeadNode) return;
-  node_gone(from_, message.reason.empty() ? "it left" : "it left: " + message.reason);
+  const std::string why = message.reason.empty() ? "" : ": " + message.reason;
+  node_gone(from_, message.is_drained ? wire::preempted("it was drained" + why) : Status(Code::kDied, "it left" + why));
 }
 
 void HeadCore::on(wire::HeadNodeLost& message) {
   if (from_ != kHeadNode || message.number == kHeadNode) return;
-  if (members_.find(message.number) != nullptr) node_gone(message.number, message.why);
+  if (members_.find(message.number) != nullptr) node_gone(message.number, Status(Code::kDied, message.why));
 }
 
 // The node is no member any more when its processes are ended: nothing is said to it.
@@ -166,13 +179,19 @@ std::optional<int64_t> HeadCore::next_deadline_us() const {
   return std::min(*of_members, *of_groups);
 }
 
-void HeadCore::node_gone(NodeNumber number, const std::string& why) {
+void HeadCore::node_gone(NodeNumber number, const Status& why) {
   const wire::NodeInfo info = members_.find(number)->info;
-  const wire::WireStatus cause = wire::to_wire(Status(Code::kDied, "node " + info.name + " was lost: " + why));
+  const wire::WireStatus cause = wire::to_wire(why.with_context("node " + info.name + " was lost"));
   members_.remove(number);
   policy_.remove(number);
-  held_.erase(number);
   effects_.records.push_back(removal(NodeRecord{info, 0}));
+  if (const auto heard = heard_.extract(number); heard && heard.mapped().durable != 0)
+    effects_.records.push_back(removal(HeardRecord{number, 0}));
+  if (const auto waiting = drains_.extract(number)) {
+    for (const auto& [client, request] : waiting.mapped())
+      say(node_of_process(client),
+          wire::DrainNotice{client, {.request = request, .status = {}, .is_gone = true, .how = why.message()}});
+  }
   say_all(wire::Members{.joined = {}, .gone = {{number, cause}}});
   std::vector<uint64_t> ended;
   for (const auto& [process, node] : processes_)
@@ -233,9 +252,6 @@ void HeadCore::on(wire::HeadNodeReturns& message) {
     wire::WatchActor watch{one.actor};
     if (processes_.contains(one.watcher)) on_request(one.watcher, watch);
   }
-  // What it said before it knew that the head was another: stale at most, and then without effect.
-  for (wire::ToHead& held : held_[from_]) std::visit([this](auto& one) { on(one); }, held);
-  held_.erase(from_);
   groups_.room_grew(now_us_);
   retry_unplaced(from_);
   std::vector<uint64_t> groups;
@@ -254,6 +270,8 @@ void HeadCore::take_actors_back(const wire::HeadNodeReturns& message) {
       continue;
     }
     reported.insert(live.actor);
+    if (it->second.phase == ActorPhase::kAlive && it->second.is_draining)
+      end_worker(it->second, true, "its last handle is gone");
     if (live.worker == 0 || it->second.phase == ActorPhase::kAlive) continue;
     wire::HeadActorEvent started{.actor = live.actor,
                                  .incarnation = live.incarnation,

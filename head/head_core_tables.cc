@@ -21,7 +21,8 @@ Record record_of(const HeadCore::Actor& actor) {
                                .node = actor.node,
                                .worker = actor.worker,
                                .worker_pid = actor.worker_pid,
-                               .bundle = actor.bundle});
+                               .bundle = actor.bundle,
+                               .is_draining = actor.is_draining});
 }
 
 }  // namespace
@@ -33,6 +34,8 @@ std::vector<Record> HeadCore::snapshot() const {
   if (!cluster_.empty()) records.push_back(to_record(ClusterRecord{cluster_, members_.next(), life_}));
   for (const auto& [number, member] : members_.members())
     records.push_back(to_record(NodeRecord{member.info, member.nonce}));
+  for (const auto& [number, heard] : heard_)
+    if (heard.durable != 0) records.push_back(to_record(HeardRecord{number, heard.durable}));
   for (const auto& [number, group] : groups_.groups()) records.push_back(to_record(PlacementGroups::row_of(group)));
   for (const auto& [driver, job] : jobs_) records.push_back(to_record(job));
   for (const auto& [key, actor] : actors_) {
@@ -73,6 +76,8 @@ Status HeadCore::replay_one(const Record& record) {
       actor.restarts_used = stored.restarts_used;
       actor.worker = stored.worker;
       actor.worker_pid = stored.worker_pid;
+      actor.is_draining = stored.is_draining;
+      actor.may_restart = !stored.is_draining;
       actor.spec = std::move(stored.spec);
       const wire::SchedulingClass& what = actor.spec.scheduling_class;
       if (what.group != 0) in_group_[what.group].insert(actor.spec.actor);
@@ -107,6 +112,11 @@ Status HeadCore::replay_node(const Record& record) {
     cluster_ = std::move(stored.cluster);
     life_ = stored.life;
     members_.replay_next(stored.next_node);
+    return {};
+  }
+  if (record.key.starts_with(HeardRecord::kPrefix)) {
+    MANTA_ASSIGN_OR_RETURN(const HeardRecord heard, from_record<HeardRecord>(record));
+    heard_[heard.node].durable = heard.up_to;
     return {};
   }
   MANTA_ASSIGN_OR_RETURN(const NodeRecord stored, from_record<NodeRecord>(record));

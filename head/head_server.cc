@@ -62,9 +62,9 @@ Status HeadServer::can_write() const {
   return {};
 }
 
-Status HeadServer::send(wire::NodeNumber from, wire::ToHead message) {
+Status HeadServer::send(wire::NodeNumber from, wire::Told told) {
   MANTA_RETURN_IF_ERROR(can_write());
-  return take(core_.step(from, std::move(message), now_us()));
+  return take(core_.step(from, std::move(told.message), now_us(), told.number));
 }
 
 Status HeadServer::tick() {

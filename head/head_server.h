@@ -39,7 +39,8 @@ class HeadServer : public wire::HeadLink {
 
   ~HeadServer() override;
 
-  Status send(wire::NodeNumber from, wire::ToHead message) override;
+  using HeadLink::send;
+  Status send(wire::NodeNumber from, wire::Told told) override;
   std::vector<wire::ToNode> receive() override;
   [[nodiscard]] int wake_fd() const override { return wake_.get(); }
   [[nodiscard]] std::optional<int64_t> next_deadline_us() const override { return core_.next_deadline_us(); }

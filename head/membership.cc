@@ -85,7 +85,8 @@ bool Membership::hear(NodeNumber number, const wire::Heartbeat& heartbeat, int64
   if (member.state == State::kAway) return true;
   member.heard_us = now_us;
   bool has_changed = std::exchange(member.state, State::kAlive) == State::kSuspect;
-  has_changed |= std::exchange(member.is_draining, heartbeat.is_draining) != heartbeat.is_draining;
+  const bool is_draining = heartbeat.is_draining || member.must_drain;
+  has_changed |= std::exchange(member.is_draining, is_draining) != is_draining;
   has_changed |= std::exchange(member.waiting, heartbeat.waiting) != heartbeat.waiting;
   const wire::NodeResources& now = heartbeat.available;
   const bool is_sane =
@@ -96,6 +97,12 @@ bool Membership::hear(NodeNumber number, const wire::Heartbeat& heartbeat, int64
   }
   if (has_changed) changed(member);
   return true;
+}
+
+void Membership::drain(NodeNumber number) {
+  Member& member = members_.at(number);
+  member.is_draining = member.must_drain = true;
+  changed(member);
 }
 
 void Membership::remove(NodeNumber number) {

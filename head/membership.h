@@ -48,6 +48,7 @@ class Membership {
     wire::NodeResources available;
     uint32_t waiting = 0;
     bool is_draining = false;
+    bool must_drain = false;  ///< It was told to; what it says may be older.
     uint64_t changed_in = 0;  ///< The version of the view that has its last change.
   };
   struct JoinResult {
@@ -75,6 +76,8 @@ class Membership {
   bool bring_back(const wire::NodeInfo& info, int64_t now_us);
   /// False when it is no member. An away one is not heard: it has to return first.
   bool hear(wire::NodeNumber number, const wire::Heartbeat& heartbeat, int64_t now_us);
+  /// A member drains from now on.
+  void drain(wire::NodeNumber number);
   void remove(wire::NodeNumber number);
   [[nodiscard]] Overdue tick(int64_t now_us);
   /// May be early, never late.

@@ -31,6 +31,16 @@ struct NodeRecord {
   MSGPACK_DEFINE(info, nonce)
 };
 
+/// Up to which number (wire::Told) the tables have what a node told.
+struct HeardRecord {
+  static constexpr Table kTable = Table::kNodes;
+  static constexpr const char* kPrefix = "heard-";
+  wire::NodeNumber node = 0;
+  uint64_t up_to = 0;
+  [[nodiscard]] std::string key() const { return kPrefix + detail::hex64(node); }
+  MSGPACK_DEFINE(node, up_to)
+};
+
 struct JobRecord {
   static constexpr Table kTable = Table::kJobs;
   uint64_t driver = 0;
@@ -53,8 +63,9 @@ struct ActorRecord {
   uint64_t worker = 0;
   int32_t worker_pid = 0;
   int32_t bundle = -1;
+  bool is_draining = false;
   [[nodiscard]] std::string key() const { return ActorId{spec.actor.owner, spec.actor.sequence}.to_string(); }
-  MSGPACK_DEFINE(spec, phase, incarnation, restarts_used, node, worker, worker_pid, bundle)
+  MSGPACK_DEFINE(spec, phase, incarnation, restarts_used, node, worker, worker_pid, bundle, is_draining)
 };
 
 struct ActorStateRecord {

@@ -21,7 +21,8 @@ uint32_t StoreCore::slots_for(uint64_t capacity_bytes) {
   return static_cast<uint32_t>(std::min<uint64_t>(slots, uint64_t{1} << 27));
 }
 
-StoreCore::StoreCore(const Options& options) : options_(options), last_segment_(wire::first_id_of(options.node)) {}
+StoreCore::StoreCore(const Options& options)
+    : options_(options), last_segment_(std::max(wire::first_id_of(options.node), options.ids_from)) {}
 
 Effects StoreCore::step(const Event& event, Time now) {
   now_ = now;

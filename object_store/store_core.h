@@ -74,6 +74,7 @@ class StoreCore {
     std::string spill_folder;     ///< For messages.
     uint64_t prepared_bytes = 0;  ///< Made warm ahead of need at most; and at most an eighth of the capacity.
     wire::NodeNumber node = 0;    ///< Ids of segments start with it.
+    uint64_t ids_from = 0;        ///< And are above this one.
   };
   /// Slots that a store of this capacity needs.
   [[nodiscard]] static uint32_t slots_for(uint64_t capacity_bytes);
@@ -296,7 +297,10 @@ class StoreCore {
   void on(const event::CopiesFreed& event);
   void on(const event::OwnerGone& event);
   void on(const event::NodeLost& event);
+  void on(const event::NodeBack& event);
   [[nodiscard]] bool is_remote(const wire::ObjectLocation& at) const;
+  /// Whether what gave out this id is gone for good: its node, or an earlier life of it.
+  [[nodiscard]] bool is_lost(uint64_t id) const;
   [[nodiscard]] static std::pair<wire::NodeNumber, Name> home_key(const wire::ObjectLocation& at);
   [[nodiscard]] Status check_home(const wire::ObjectLocation& at) const;
   [[nodiscard]] SpilledEntry copy_of(const wire::ObjectLocation& at);
@@ -352,6 +356,7 @@ class StoreCore {
   std::unordered_map<Name, std::vector<wire::NodeNumber>> holders_;  // of copies, elsewhere
   std::map<wire::NodeNumber, std::vector<Name>> dropped_;            // in this step: to be told to holders
   std::map<wire::NodeNumber, std::string> lost_nodes_;               // and why
+  std::map<wire::NodeNumber, uint64_t> back_from_;                   // lost before, back with ids above this one
   std::set<uint64_t> own_;                                           // segments of phase kOwn
   std::optional<Time> relieve_at_;  // producers were given memory back: what they do with it is seen by then
   std::optional<Time> disk_again_at_;

@@ -29,6 +29,13 @@ bool StoreCore::is_remote(const wire::ObjectLocation& at) const {
   return node != 0 && node != options_.node;
 }
 
+bool StoreCore::is_lost(uint64_t id) const {
+  const wire::NodeNumber node = wire::node_of(id);
+  if (lost_nodes_.contains(node)) return true;
+  const auto back = back_from_.find(node);
+  return back != back_from_.end() && id <= back->second;
+}
+
 std::pair<wire::NodeNumber, Name> StoreCore::home_key(const wire::ObjectLocation& at) {
   return {wire::node_of(at.segment), hazard_key(at.slot, at.generation)};
 }
@@ -38,6 +45,8 @@ Status StoreCore::check_home(const wire::ObjectLocation& at) const {
   const wire::NodeNumber node = wire::node_of(at.segment);
   if (auto lost = lost_nodes_.find(node); lost != lost_nodes_.end())
     return Status(Code::kLost, "node " + std::to_string(node) + " was lost: " + lost->second);
+  if (is_lost(at.segment))
+    return Status(Code::kLost, "it was lost when node " + std::to_string(node) + " was started again");
   if (at.size_bytes > options_.capacity_bytes || needed_bytes(at.size_bytes) > options_.capacity_bytes) {
     return Status(Code::kFull, "an object of " + std::to_string(at.size_bytes) + " bytes on node " + std::to_string(node) +
                                    " cannot be copied to an object store of " + std::to_string(options_.capacity_bytes) +
@@ -61,7 +70,8 @@ StoreCore::SpilledEntry StoreCore::copy_of(const wire::ObjectLocation& at) {
 }
 
 void StoreCore::forget_copy(SpilledEntry entry) {
-  copies_.erase(home_key(entry->second.home->at));
+  const auto known = copies_.find(home_key(entry->second.home->at));
+  if (known != copies_.end() && known->second == entry->first) copies_.erase(known);  // else it is of a later life
   spilled_.erase(entry);
 }
 
@@ -185,7 +195,7 @@ void StoreCore::forward_frees(const event::Freed& event) {
   std::map<wire::NodeNumber, std::vector<wire::ObjectLocation>> frees;
   for (const wire::ObjectLocation& at : event.objects) {
     const wire::NodeNumber node = wire::node_of(at.segment);
-    if (is_remote(at) && !lost_nodes_.contains(node)) frees[node].push_back(at);
+    if (is_remote(at) && !is_lost(at.segment)) frees[node].push_back(at);
   }
   for (auto& [node, objects] : frees) effects_.emplace_back(effect::ForwardFree{node, event.process, std::move(objects)});
 }
@@ -197,6 +207,13 @@ void StoreCore::on(const event::OwnerGone& event) {
   free_all_of([&](uint64_t owner) { return owner == event.process.value; });
   request_scan();
   serve();
+}
+
+// Copies of what its earlier life had go as soon as nobody has them pinned; a new object may have the same name.
+void StoreCore::on(const event::NodeBack& event) {
+  lost_nodes_.erase(event.node);
+  back_from_[event.node] = event.ids_from;
+  std::erase_if(copies_, [&](const auto& copy) { return copy.first.first == event.node; });
 }
 
 void StoreCore::on(const event::NodeLost& event) {

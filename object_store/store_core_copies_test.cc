@@ -198,5 +198,27 @@ TEST_F(StoreCoreCopies, AnObjectLargerThanTheStoreIsRefused) {
   EXPECT_EQ(node.answers.at(node.read(1, node.add_remote(9, ~uint64_t{0}))).code(), Code::kFull);
 }
 
+// The head's node keeps its number when it is started again: names of objects come again, ids of segments do not.
+TEST_F(StoreCoreCopies, ANodeThatIsBackHasNothingOfItsEarlierLife) {
+  node.add_remote(9, kMiB);
+  node.read(1, node.objects[0]);
+  node.finish_pull(0);  // pinned, and stays so
+  node.lose(9);
+  const uint64_t ids_from = wire::first_id_of(9) + 100;
+  node.step(event::NodeBack{9, ids_from});
+  EXPECT_EQ(node.answers.at(node.read(1, node.objects[0])).code(), Code::kLost);
+  EXPECT_TRUE(node.pulls.empty());
+  node.add_remote(9, kMiB);
+  node.objects[1].at = node.objects[0].at;
+  node.objects[1].at.segment = ids_from + 1;
+  const uint64_t asked = node.read(1, node.objects[1]);
+  ASSERT_EQ(node.pulls.size(), 1u);
+  node.finish_pull(0);
+  EXPECT_TRUE(node.answers.at(asked).ok());
+  node.unpin(0);
+  EXPECT_TRUE(node.answers.at(node.read(1, node.objects[1])).ok()) << "the old one's end does not take it along";
+  EXPECT_TRUE(node.pulls.empty());
+}
+
 }  // namespace
 }  // namespace manta::object_store

@@ -59,7 +59,7 @@ void StoreCore::on(const event::Seal& event) {
   object_bytes_ += at.size_bytes;
   // The owner is told over another connection, so its Free may be read first; or it may have ended.
   auto early = early_frees_.find(at.slot);
-  bool freed = gone_.contains(slot.owner) || lost_nodes_.contains(wire::node_of(slot.owner)) ||
+  bool freed = gone_.contains(slot.owner) || is_lost(slot.owner) ||
                (early != early_frees_.end() && early->second.value == slot.owner);
   early_frees_.erase(at.slot);
   if (!freed) return;

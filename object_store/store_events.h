@@ -106,6 +106,11 @@ struct NodeLost {
   wire::NodeNumber node = 0;
   Status cause;
 };
+/// A node that was lost is there again in another life, whose ids are above `ids_from`.
+struct NodeBack {
+  wire::NodeNumber node = 0;
+  uint64_t ids_from = 0;
+};
 struct Tick {};
 
 }  // namespace event
@@ -113,7 +118,7 @@ struct Tick {};
 using Event = std::variant<event::ClientJoined, event::ClientGone, event::Request, event::Cancel, event::Return,
                            event::Failed, event::Seal, event::Freed, event::Restore, event::Scanned, event::SpillDone,
                            event::SpillFailed, event::SpillPunched, event::RestoreDone, event::Prefetch, event::Copied,
-                           event::CopiesFreed, event::OwnerGone, event::NodeLost, event::Tick>;
+                           event::CopiesFreed, event::OwnerGone, event::NodeLost, event::NodeBack, event::Tick>;
 
 namespace effect {
 

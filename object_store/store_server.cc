@@ -40,7 +40,7 @@ struct StoreServer::State {
         table(std::move(made)),
         disk(std::move(spill)),
         core({given.capacity_bytes, StoreCore::slots_for(given.capacity_bytes), given.spill_bytes, given.spill_folder,
-              given.prepared_bytes, given.node}),
+              given.prepared_bytes, given.node, given.ids_from}),
         node(given.node) {}
 
   const Clock* clock;
@@ -360,6 +360,10 @@ void StoreServer::prefetch(std::vector<wire::ObjectLocation> objects, wire::Tran
 void StoreServer::owner_gone(ProcessId process) { (void)state_->step(event::OwnerGone{process}); }
 
 void StoreServer::node_lost(wire::NodeNumber node, const Status& cause) { (void)state_->step(event::NodeLost{node, cause}); }
+
+void StoreServer::node_back(wire::NodeNumber node, uint64_t ids_from) {
+  (void)state_->step(event::NodeBack{node, ids_from});
+}
 
 std::optional<Time> StoreServer::next_deadline() const { return state_->core.next_deadline(); }
 void StoreServer::tick() { (void)state_->step(event::Tick{}); }

@@ -62,6 +62,7 @@ class StoreServer {
     uint64_t prepared_bytes = 0;
     const Clock* clock = &Clock::real();
     wire::NodeNumber node = 0;  ///< Of this node in its cluster: the ids of its segments start with it.
+    uint64_t ids_from = 0;      ///< And are above this one; see NodeInfo.
   };
   /// An object of another node that is to be read into this node's memory.
   struct Pull {
@@ -118,6 +119,8 @@ class StoreServer {
   void owner_gone(ProcessId process);
   /// Copies of its objects go, whoever waits for one fails with kLost, and so does whoever asks later.
   void node_lost(wire::NodeNumber node, const Status& cause);
+  /// One that was lost is there again, with ids above this one: what it had before stays lost.
+  void node_back(wire::NodeNumber node, uint64_t ids_from);
 
   [[nodiscard]] std::optional<Time> next_deadline() const;
   void tick();

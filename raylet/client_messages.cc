@@ -29,6 +29,7 @@ Result<ClientMessage> decode_client_message(const wire::Frame& frame) {
     case wire::Type::kFindActor: return as<wire::FindActor>(frame);
     case wire::Type::kActorStarted: return as<wire::ActorStarted>(frame);
     case wire::Type::kSaveActorState: return as<wire::SaveActorState>(frame);
+    case wire::Type::kReleaseActor: return as<wire::ReleaseActor>(frame);
     case wire::Type::kLogLineage: return as<wire::LogLineage>(frame);
     case wire::Type::kCleanupPath: return as<wire::CleanupPath>(frame);
     case wire::Type::kGetNodeState: return as<wire::GetNodeState>(frame);

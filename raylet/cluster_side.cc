@@ -13,8 +13,37 @@ namespace manta::raylet {
 using wire::node_of;
 using wire::NodeNumber;
 
-Status RemoteHead::send(NodeNumber, wire::ToHead message) {
-  return link_.send_frame(wire::kHeadNode, wire::NodeType::kToHead, wire::encode_to_head(message));
+Status RemoteHead::send(NodeNumber, wire::Told told) {
+  if (auto* returns = std::get_if<wire::HeadNodeReturns>(&told.message)) {
+    outbox_.complete(*returns);
+    const Status sent = link_.send_frame(wire::kHeadNode, wire::NodeType::kToHead, wire::encode_to_head(told));
+    if (sent.ok()) say_again();
+    return sent;
+  }
+  const Status kept = outbox_.add(std::move(told.message));
+  flush();
+  return kept;
+}
+
+// What the link does not take now (it is full, or there is no way to the head just now) goes out with what follows, or when
+// the head is heard of.
+void RemoteHead::flush() {
+  while (const auto next = outbox_.next_after(sent_)) {
+    if (!link_.send_frame(wire::kHeadNode, wire::NodeType::kToHead, *next->second).ok()) return;
+    sent_ = next->first;
+  }
+}
+
+void RemoteHead::note(const wire::FromHead& message) {
+  const auto* beat = std::get_if<wire::Heartbeat>(&message);
+  if (beat == nullptr) return;
+  outbox_.acknowledge(beat->heard_up_to);
+  flush();
+}
+
+void RemoteHead::say_again() {
+  sent_ = 0;
+  flush();
 }
 
 ClusterSide::ClusterSide(Self self, wire::NodeLink& link, Node node)
@@ -39,7 +68,7 @@ void ClusterSide::send(NodeNumber to, const Message& message) {
 }
 
 Status ClusterSide::tell_head(const wire::ToHead& message) {
-  return link_.send_frame(wire::kHeadNode, wire::NodeType::kToHead, wire::encode_to_head(message));
+  return link_.send_frame(wire::kHeadNode, wire::NodeType::kToHead, wire::encode_to_head({.message = message}));
 }
 
 void ClusterSide::tick(int64_t now_us) {
@@ -58,7 +87,7 @@ void ClusterSide::tick(int64_t now_us) {
   }
   wire::Heartbeat beat = node_.heartbeat();
   beat.sequence = ++beats_;
-  if (is_head()) return node_.to_head(self_.info.number, std::move(beat));
+  if (is_head()) return node_.to_head(self_.info.number, {.message = std::move(beat)});
   (void)tell_head(beat);  // a head that is away is tried again in half a second
 }
 
@@ -68,8 +97,8 @@ void ClusterSide::refresh_keys() {
     MANTA_LOG(kError, "raylet", "the keys folder cannot be read", {"why", status});
 }
 
-void ClusterSide::leave(const std::string& reason) {
-  if (!is_head()) (void)tell_head(wire::HeadNodeLeaves{self_.info.number, reason});
+void ClusterSide::leave(const std::string& reason, bool is_drained) {
+  if (!is_head()) (void)tell_head(wire::HeadNodeLeaves{self_.info.number, reason, is_drained});
 }
 
 // ---------------------------------------------------------------------------------------------------- from the link
@@ -92,8 +121,9 @@ void ClusterSide::on_event(const wire::LinkEvent& event) {
     case wire::LinkEvent::What::kLost:
       MANTA_LOG(kWarn, "raylet", "connection to a node ended", {"node", event.from}, {"why", event.why});
       // Refused: the machine is there and the process is not.
-      if (is_head() && event.why.code() == Code::kDied)
-        node_.to_head(self_.info.number, wire::HeadNodeLost{event.from, event.why.message()});
+      if (event.why.code() != Code::kDied) break;
+      if (is_head()) node_.to_head(self_.info.number, {.message = wire::HeadNodeLost{event.from, event.why.message()}});
+      if (!is_head() && event.from == wire::kHeadNode) on_head_refusing(event.why);
       break;
     case wire::LinkEvent::What::kChannelClosed:
     case wire::LinkEvent::What::kChannelBroken: on_channel_over(event); break;
@@ -124,10 +154,10 @@ void ClusterSide::with(const wire::LinkEvent& event, void (ClusterSide::*handler
 void ClusterSide::on_frame(const wire::LinkEvent& event) {
   using wire::NodeType;
   if (event.type == NodeType::kToHead && is_head()) {
-    Result<wire::ToHead> message = wire::decode_to_head(event.body);
-    if (!message.ok()) return;
-    if (event.from == 0) return on_stranger(event, std::move(*message));
-    return node_.to_head(event.from, std::move(*message));
+    Result<wire::Told> told = wire::decode_to_head(event.body);
+    if (!told.ok()) return;
+    if (event.from == 0) return on_stranger(event, std::move(told->message));
+    return node_.to_head(event.from, std::move(*told));
   }
   if (event.type == NodeType::kFromHead && event.from == wire::kHeadNode) {
     Result<wire::FromHead> message = wire::decode_from_head(event.body);
@@ -161,7 +191,7 @@ void ClusterSide::on_stranger(const wire::LinkEvent& event, wire::ToHead message
     const Status status = self_.gatekeeper->admit(event, join->info, std::time(nullptr));
     if (!status.ok()) return refuse_stranger(wire::JoinRefused{join->nonce, wire::to_wire(status), join->info.endpoint});
   }
-  node_.to_head(0, std::move(message));
+  node_.to_head(0, {.message = std::move(message)});
 }
 
 void ClusterSide::refuse_stranger(const wire::JoinRefused& answer) {
@@ -182,6 +212,7 @@ void ClusterSide::refuse_stranger(const wire::JoinRefused& answer) {
 
 void ClusterSide::on_from_head(wire::FromHead message) {
   if (const auto* members = std::get_if<wire::Members>(&message)) on_members(*members);
+  if (const auto* joined = std::get_if<wire::Joined>(&message)) on_whole_membership(*joined);
   node_.from_head(std::move(message));
 }
 
@@ -206,17 +237,59 @@ void ClusterSide::on_members(const wire::Members& members) {
     const Status status = link_.add_peer({.number = info.number, .endpoint = info.endpoint, .public_key = info.public_key});
     if (!status.ok() && status.code() != Code::kExists)
       MANTA_LOG(kError, "raylet", "a member cannot be reached", {"node", info.number}, {"why", status});
+    members_[info.number] = info;
+    if (info.number == wire::kHeadNode) is_head_lost_ = false;
     node_.peer_joined(info);
   }
   for (const wire::NodeGone& gone : members.gone) {
     if (gone.number == self_.info.number) continue;
     link_.remove_peer(gone.number);
+    if (gone.number == wire::kHeadNode) {
+      begin_anew_with_head();
+    } else {
+      members_.erase(gone.number);
+    }
     node_.peer_lost(gone.number, wire::from_wire(gone.cause));
     programs_.on_node_lost(gone.number, wire::from_wire(gone.cause));
     for (auto it = halves_.begin(); it != halves_.end();)
       it = node_of(it->second.remote.value) == gone.number ? halves_.erase(it) : std::next(it);
     for (auto& [process, nodes] : dealt_with_) nodes.erase(gone.number);
   }
+}
+
+// A head that was restarted knows nothing of the streams of its earlier life, nor does it want what they hold.
+void ClusterSide::begin_anew_with_head() {
+  const auto head = members_.find(wire::kHeadNode);
+  if (head == members_.end()) return;
+  const wire::NodeInfo& info = head->second;
+  const Status status = link_.add_peer({.number = info.number, .endpoint = info.endpoint, .public_key = info.public_key});
+  if (!status.ok()) MANTA_LOG(kError, "raylet", "the head cannot be reached again", {"why", status});
+  node_.way_is_new();
+}
+
+// Nobody listens there: that mantad is gone, with its workers and its store. The cluster goes on without it, and the head
+// may come back.
+void ClusterSide::on_head_refusing(const Status& why) {
+  if (std::exchange(is_head_lost_, true)) return;
+  MANTA_LOG(kWarn, "raylet", "the head is gone; this node goes on and waits for it", {"why", why});
+  const wire::Members gone{.joined = {}, .gone = {{wire::kHeadNode, wire::to_wire(why)}}};
+  on_members(gone);
+  node_.step(MembersChanged{gone});
+}
+
+// From a head that was restarted: what its earlier life decided may not have been said to all.
+void ClusterSide::on_whole_membership(const wire::Joined& joined) {
+  std::map<NodeNumber, wire::NodeInfo> gone = members_;
+  wire::Members change;
+  for (const wire::NodeInfo& info : joined.members) {
+    gone.erase(info.number);
+    if (info.number != self_.info.number && !members_.contains(info.number)) change.joined.push_back(info);
+  }
+  const Status why(Code::kDied, "it is no member any more");
+  for (const auto& [number, info] : gone) change.gone.push_back({number, wire::to_wire(why)});
+  if (change.joined.empty() && change.gone.empty()) return;
+  on_members(change);
+  node_.step(MembersChanged{std::move(change)});
 }
 
 // ---------------------------------------------------------------------------------------------------- messages of clients

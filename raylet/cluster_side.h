@@ -11,6 +11,7 @@
 
 #include "raylet/core_types.h"
 #include "raylet/gatekeeper.h"
+#include "raylet/head_outbox.h"
 #include "raylet/program_cache.h"
 #include "wire/connection.h"
 #include "wire/net/node_link.h"
@@ -36,10 +37,11 @@ class ClusterSide {
     std::function<bool(ProcessId, wire::Type, std::string_view body, const std::vector<int>& fds)> send;
     /// The bell of a client; none when it is gone.
     std::function<const Fd*(ProcessId)> bell_of;
-    std::function<void(wire::FromHead)> from_head;                ///< On a node without the head.
-    std::function<void(wire::NodeNumber, wire::ToHead)> to_head;  ///< On the head's node: what others say to it.
-    std::function<bool(ProcessId, wire::Frame&)> store_frame;     ///< True when it was the store's.
-    std::function<void(ProcessId)> owner_gone;                    ///< For the store: a process of another node.
+    std::function<void(wire::FromHead)> from_head;              ///< On a node without the head.
+    std::function<void()> way_is_new;                           ///< Likewise: what was under way to the head is lost.
+    std::function<void(wire::NodeNumber, wire::Told)> to_head;  ///< On the head's node: what others say to it.
+    std::function<bool(ProcessId, wire::Frame&)> store_frame;   ///< True when it was the store's.
+    std::function<void(ProcessId)> owner_gone;                  ///< For the store: a process of another node.
     std::function<void(const wire::DropCopies&)> copies_freed;
     std::function<void(const wire::NodeInfo&)> peer_joined;
     std::function<void(wire::NodeNumber, const Status&)> peer_lost;
@@ -75,7 +77,7 @@ class ClusterSide {
   [[nodiscard]] int keys_fd() const { return self_.gatekeeper ? self_.gatekeeper->wake_fd() : -1; }
   void refresh_keys();
   /// This node goes: the head need not find out.
-  void leave(const std::string& reason);
+  void leave(const std::string& reason, bool is_drained);
 
   /// What a client's message to the store, or the store itself, has for another node's store.
   void forward(wire::NodeNumber node, ProcessId from, wire::Type type, std::string body);
@@ -110,6 +112,9 @@ class ClusterSide {
   void refuse_stranger(const wire::JoinRefused& answer);
   void on_from_head(wire::FromHead message);
   void on_members(const wire::Members& members);
+  void on_whole_membership(const wire::Joined& joined);
+  void on_head_refusing(const Status& why);
+  void begin_anew_with_head();
   void on_channel_over(const wire::LinkEvent& event);
   template <typename Message>
   void with(const wire::LinkEvent& event, void (ClusterSide::*handler)(wire::NodeNumber, Message&));
@@ -143,7 +148,9 @@ class ClusterSide {
   int64_t wanted_beat_us_ = 0;  // the next one, if it is wanted soon
   bool is_beat_wanted_ = false;
   uint64_t beats_ = 0;
-  std::map<std::string, std::string> strangers_;  // who asked to join: endpoint and key
+  std::map<wire::NodeNumber, wire::NodeInfo> members_;  // the others
+  bool is_head_lost_ = false;                           // with its node; it may come back
+  std::map<std::string, std::string> strangers_;        // who asked to join: endpoint and key
   struct Refused {
     std::string endpoint;
     int64_t until_us = 0;
@@ -159,21 +166,25 @@ class ClusterSide {
   ProgramCache programs_;
 };
 
-/// The way to a head on another node.
+/// The way to a head on another node. What the head has not acknowledged is kept and said again when it must be.
 class RemoteHead final : public wire::HeadLink {
  public:
   explicit RemoteHead(wire::NodeLink& link) : link_(link) {}
-  Status send(wire::NodeNumber from, wire::ToHead message) override;
-  std::vector<wire::ToNode> receive() override { return std::exchange(heard_, {}); }
+  using HeadLink::send;
+  Status send(wire::NodeNumber from, wire::Told told) override;
+  std::vector<wire::ToNode> receive() override { return {}; }  // the link's events bring it
   [[nodiscard]] int wake_fd() const override { return -1; }
   [[nodiscard]] std::optional<int64_t> next_deadline_us() const override { return std::nullopt; }
   Status tick() override { return {}; }
-
-  void hear(wire::ToNode message) { heard_.push_back(std::move(message)); }
+  void note(const wire::FromHead& message) override;
+  void say_again() override;
 
  private:
+  void flush();
+
   wire::NodeLink& link_;
-  std::vector<wire::ToNode> heard_;
+  HeadOutbox outbox_;
+  uint64_t sent_ = 0;  // up to which number it was given to the link
 };
 
 }  // namespace manta::raylet

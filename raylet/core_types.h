@@ -41,9 +41,9 @@ struct ClientJoined {
 using ClientMessage =
     std::variant<wire::Goodbye, wire::RequestLease, wire::CancelLeaseRequest, wire::ReturnLease, wire::KillLease,
                  wire::Blocked, wire::Relay, wire::WatchProcess, wire::CreateActor, wire::WatchActor, wire::KillActor,
-                 wire::FindActor, wire::ActorStarted, wire::SaveActorState, wire::LogLineage, wire::CleanupPath,
-                 wire::GetNodeState, wire::CreatePlacementGroup, wire::RemovePlacementGroup, wire::GetPlacementGroup,
-                 wire::Explain>;
+                 wire::FindActor, wire::ActorStarted, wire::SaveActorState, wire::ReleaseActor, wire::LogLineage,
+                 wire::CleanupPath, wire::GetNodeState, wire::CreatePlacementGroup, wire::RemovePlacementGroup,
+                 wire::GetPlacementGroup, wire::Explain>;
 
 struct FromClient {
   ProcessId from;
@@ -140,19 +140,31 @@ struct ViewChanged {
   wire::View view;
 };
 
+/// This node is to go: it takes nothing new and ends when what it has is done, or when this time has passed. Again: the
+/// earlier end counts.
+struct DrainAsked {
+  int64_t deadline_us = 0;  ///< From now.
+  std::string reason;
+};
+/// While the node is drained: how many objects are in its store that others still have a use for.
+struct ObjectsLeft {
+  uint64_t count = 0;
+};
+
 /// Time passed: see RayletCore::next_deadline_us.
 struct Tick {};
 
-using Event =
-    std::variant<ClientJoined, FromClient, ClientGone, WorkerSpawned, WorkerExited, SpawnFailed, HeadSays, MemorySampled,
-                 JobFetched, LeaseAsked, LeaseSpilledBack, PeerMet, RemoteProcessGone, MembersChanged, ViewChanged, Tick>;
+using Event = std::variant<ClientJoined, FromClient, ClientGone, WorkerSpawned, WorkerExited, SpawnFailed, HeadSays,
+                           MemorySampled, JobFetched, LeaseAsked, LeaseSpilledBack, PeerMet, RemoteProcessGone,
+                           MembersChanged, ViewChanged, DrainAsked, ObjectsLeft, Tick>;
 
 // ---------------------------------------------------------------------------------------------------- effects
 
-using Outgoing = std::variant<wire::Welcome, wire::Refused, wire::Goodbye, wire::LeaseGranted, wire::LeaseRefused,
-                              wire::ReclaimLease, wire::LeaseBlocked, wire::DetachChannel, wire::ProcessDied, wire::Relay,
-                              wire::ActorFound, wire::ActorUpdate, wire::StartActor, wire::StopActor, wire::NodeState,
-                              wire::LogLines, wire::ClusterCapacity, wire::PlacementGroupUpdate, wire::Explained>;
+using Outgoing =
+    std::variant<wire::Welcome, wire::Refused, wire::Goodbye, wire::LeaseGranted, wire::LeaseRefused, wire::ReclaimLease,
+                 wire::LeaseBlocked, wire::DetachChannel, wire::ProcessDied, wire::Relay, wire::ActorFound,
+                 wire::ActorUpdate, wire::StartActor, wire::StopActor, wire::NodeState, wire::LogLines,
+                 wire::ClusterCapacity, wire::PlacementGroupUpdate, wire::Explained, wire::DrainProgress>;
 
 /// LeaseGranted and ActorUpdate with `new_channel` take along the descriptors of the Connect that came before them. To a
 /// process of another node it goes through that node's raylet, which makes the channel's other half.
@@ -230,7 +242,8 @@ struct TellGone {
   std::set<wire::NodeNumber> nodes;
 };
 
-/// What is free here grew at once, not task by task: the head should not wait for the next heartbeat.
+/// What is free here grew at once, not task by task, or the node is drained: the head should not wait for the next
+/// heartbeat.
 struct ReportSoon {};
 
 /// The job's program is not needed on this node any more.
@@ -242,10 +255,12 @@ struct RemovePath {
   std::string path;
 };
 
-/// The driver is gone: end every process and leave nothing behind.
+/// The driver is gone, or the node is drained: end every process and leave nothing behind.
 struct EndNode {
   bool by_goodbye = false;
   int32_t exit_code = 0;
+  bool is_drained = false;
+  std::string reason = {};  ///< Of the drain.
 };
 
 using Effect = std::variant<Send, Connect, Spawn, KillWorker, Disconnect, TellHead, FetchJob, HandOn, AskLease, SpillLease,

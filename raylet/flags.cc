@@ -92,6 +92,11 @@ Status apply(NodeOptions& options, std::string_view flag, std::string_view value
   } else if (flag == "--store-warm-bytes") {
     MANTA_ASSIGN_OR_RETURN(const int64_t bytes, parse_integer(flag, value));
     options.store_warm_bytes = static_cast<uint64_t>(bytes);
+  } else if (flag == "--drain-deadline") {
+    MANTA_ASSIGN_OR_RETURN(const int64_t seconds, parse_integer(flag, value));
+    constexpr int64_t kMostSeconds = int64_t{7} * 86'400;
+    if (seconds > kMostSeconds) return invalid(flag, value, "at most a week of seconds");
+    options.drain_us = seconds * 1'000'000;
   } else if (flag == "--spill-dir") {
     options.spill_dir = value;
   } else if (flag == "--spill-bytes") {

@@ -6,6 +6,8 @@
 //   mantad --address tcp://HEAD:PORT [--keys DIR [--join-token FILE]] [--listen ...] [--advertise HOST] [--labels k=v,...]
 //   ...
 //
+// A node of the third kind takes --drain-deadline SECONDS (60): how long SIGTERM lets it finish what it does.
+//
 // The second is the head's node of a cluster, the third one of its other nodes; with --driver-fd that of a driver, which
 // takes no work. Without --listen a node listens on any port of 127.0.0.1.
 //

@@ -38,6 +38,7 @@ class GroupView {
   void forget(ProcessId client);
 
   [[nodiscard]] const Group* find(uint64_t group) const;
+  [[nodiscard]] const std::map<uint64_t, Group>& all() const { return groups_; }
 
   /// The nodes of the bundles that could hold it, each once, those of later bundles later; from the `turn`-th on, so that
   /// requests spread. Empty, with a reason in `why`, when none is large enough or the group has no such bundle.

@@ -47,7 +47,7 @@ Result<JoinedCluster> join_cluster(wire::NodeLink& link, const wire::LinkPeer& h
   while (Clock::now() < deadline) {
     if (Clock::now() >= next) {
       next = Clock::now() + kAgain;
-      MANTA_RETURN_IF_ERROR(link.send_frame(head.number, wire::NodeType::kToHead, wire::encode_to_head(join)));
+      MANTA_RETURN_IF_ERROR(link.send_frame(head.number, wire::NodeType::kToHead, wire::encode_to_head({.message = join})));
     }
     pollfd ready{link.wake_fd(), POLLIN, 0};
     const auto patience = std::chrono::ceil<std::chrono::milliseconds>(std::min(next, deadline) - Clock::now());

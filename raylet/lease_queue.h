@@ -27,7 +27,7 @@ struct Claim {
   bool may_restart = false;  ///< The actor.
   uint64_t sequence = 0;     ///< Order of arrival on this node.
   int64_t since_us = 0;
-  wire::NodeNumber near = 0;  ///< Rather there, if there is room: what it reads lies there.
+  wire::NodeNumber near = 0;                 ///< Rather there, if there is room: what it reads lies there.
   std::vector<wire::NodeNumber> tried = {};  ///< In a placement group: nodes whose bundles had no room.
 
   [[nodiscard]] const wire::Resources& demand() const { return scheduling_class.resources; }
@@ -48,7 +48,7 @@ class LeaseQueue {
   std::optional<Claim> cancel_actor(const wire::ActorKey& actor, uint32_t incarnation);
   /// Takes out all that this owner waits for, but for the places of its actors, which the head cancels.
   void drop_leases_of(ProcessId owner);
-  /// Takes out what wants to run in this placement group and `which` names.
+  /// Takes out what wants to run in this placement group (0: in none) and `which` names.
   [[nodiscard]] std::vector<Claim> take_of_group(uint64_t group, const std::function<bool(const Claim&)>& which);
 
   /// The oldest claim of each (class, owner), the owner that holds the least first, of one owner the highest priority, then

@@ -27,6 +27,7 @@ struct Lease {
   bool is_reclaimed = false;  ///< ReclaimLease was sent.
   bool is_ended = false;      ///< Its owner is done; the resources wait for the dedicated worker's exit.
   int64_t active_since_us = 0;
+  bool is_started = false;   ///< An actor that is constructed.
   bool is_stopping = false;  ///< An actor told to stop: its exit with code 0 is no death.
 
   [[nodiscard]] bool is_actor() const { return claim.actor.has_value(); }

@@ -47,6 +47,9 @@ Status run_head(NodeOptions options, const ClusterFlags& flags, ClusterParts par
   MANTA_ASSIGN_OR_RETURN(auto store, head::SqliteStore::open(folder + "/head.db", true));
   MANTA_ASSIGN_OR_RETURN(auto head, head::HeadServer::lasting(std::move(store)));
   options.number = parts.self.number = wire::kHeadNode;
+  const auto since_1970 = std::chrono::system_clock::now().time_since_epoch();
+  options.ids_from = parts.self.ids_from =
+      wire::first_id_of_life(std::chrono::duration_cast<std::chrono::milliseconds>(since_1970).count());
   parts.link->set_number(wire::kHeadNode);
   if (!flags.keys_dir.empty()) {
     MANTA_ASSIGN_OR_RETURN(parts.gatekeeper, Gatekeeper::open(flags.keys_dir, *parts.link));

@@ -81,7 +81,7 @@ void NodeServer::on_hello(ClientKey key, wire::Frame& frame) {
   if (!hello.ok()) return refuse_client(key, hello.status());
   Client& client = clients_.at(key);
   if (Status status = check_hello(client, *hello, frame.descriptors.size()); !status.ok()) return refuse_client(key, status);
-  if (hello->process == 0) hello->process = wire::first_id_of(options_.number) + ++last_process_;
+  if (hello->process == 0) hello->process = new_process();
   const ProcessId process{hello->process};
   client.role = static_cast<wire::Role>(hello->role);
   if (client.role != wire::Role::kObserver) {

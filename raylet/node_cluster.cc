@@ -31,9 +31,10 @@ Status NodeServer::join_cluster(ClusterParts parts) {
                 return client == nullptr ? nullptr : &client->bell;
               },
           .from_head = [this](wire::FromHead message) { on_from_head(std::move(message)); },
+          .way_is_new = [this] { head_->say_again(); },
           .to_head =
-              [this](wire::NodeNumber from, wire::ToHead message) {
-                const Status status = head_->send(from, std::move(message));
+              [this](wire::NodeNumber from, wire::Told told) {
+                const Status status = head_->send(from, std::move(told));
                 if (!status.ok()) MANTA_LOG(kError, "head", "a node's word is refused", {"node", from}, {"why", status});
                 hear_head();
               },
@@ -46,7 +47,8 @@ Status NodeServer::join_cluster(ClusterParts parts) {
           .copies_freed = [this](const wire::DropCopies& message) { store_->copies_freed(message); },
           .peer_joined =
               [this](const wire::NodeInfo& info) {
-                transfer_->node_joined(info.number, {.endpoint = info.bulk_endpoint, .fingerprint = info.certificate});
+                transfer_->node_joined(info.number, {.endpoint = info.bulk_endpoint, .fingerprint = info.certificate},
+                                       info.ids_from);
               },
           .peer_lost = [this](wire::NodeNumber number, const Status& cause) { transfer_->node_lost(number, cause); },
           .heartbeat =
@@ -55,6 +57,7 @@ Status NodeServer::join_cluster(ClusterParts parts) {
                                        .has_resources = true,
                                        .available = core_->available(),
                                        .waiting = static_cast<uint32_t>(core_->waiting()),
+                                       .is_draining = core_->is_draining(),
                                        .placed_up_to = placed_up_to_};
               }});
   MANTA_RETURN_IF_ERROR(start_transfer(parts));
@@ -76,7 +79,7 @@ Status NodeServer::start_transfer(ClusterParts& parts) {
       transfer_,
       object_store::Transfer::start(
           *store_, {.node = options_.number,
-                    .reader = ProcessId{wire::first_id_of(options_.number) + ++last_process_},
+                    .reader = ProcessId{new_process()},
                     .listener_fd = parts.bulk_listener.release(),
                     .certificate = parts.identity.certificate,
                     .key = parts.identity.key,
@@ -104,6 +107,7 @@ void NodeServer::note_from_head(wire::FromHead message) {
 }
 
 void NodeServer::on_from_head(wire::FromHead message) {
+  head_->note(message);
   note_from_head(std::move(message));
   hear_head();
 }

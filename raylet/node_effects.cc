@@ -171,11 +171,22 @@ void NodeServer::carry_out(Disconnect& effect) {
 }
 
 void NodeServer::carry_out(TellHead& effect) {
-  // A head in this process takes everything; one elsewhere will need its clients to wait while it is away.
+  // A head in this process takes everything; for one elsewhere what it is told waits while it is away, up to a bound.
   const wire::NodeNumber self = options_.number == 0 ? wire::kHeadNode : options_.number;
+  if (auto* returns = std::get_if<wire::HeadNodeReturns>(&effect.message); returns != nullptr && cluster_)
+    returns->info = cluster_->info();
+  std::optional<wire::ActorNotice> refusal;
+  if (const auto* request = std::get_if<wire::HeadRequest>(&effect.message))
+    if (const auto* create = std::get_if<wire::CreateActor>(&request->request))
+      refusal = {request->from, {.actor = create->actor, .cause = {}, .class_name = create->class_name, .instead_of = {}}};
   const Status status = head_->send(self, std::move(effect.message));
   MANTA_CHECK(status.ok() || cluster_, status.to_string());
-  if (!status.ok()) MANTA_LOG(kError, "raylet", "the head cannot be told", {"why", status});
+  if (status.ok()) return;
+  MANTA_LOG(kError, "raylet", "the head cannot be told", {"why", status});
+  if (!refusal) return;
+  refusal->update.phase = static_cast<uint8_t>(wire::ActorPhase::kDead);
+  refusal->update.cause = wire::to_wire(status.with_context("the actor cannot be created"));
+  events_.push_back(HeadSays{std::move(*refusal)});
 }
 
 void NodeServer::carry_out(ReportSoon& effect) {

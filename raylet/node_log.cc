@@ -35,6 +35,16 @@ void note(const ClientGone& event) {
   MANTA_LOG(kWarn, "raylet", "client cut off", {"process", event.process.value}, {"why", event.reason});
 }
 
+void note(const MembersChanged& event) {
+  for (const wire::NodeInfo& info : event.members.joined)
+    MANTA_LOG(kInfo, "raylet", "a node is there", {"node", info.number}, {"name", info.name});
+  for (const wire::NodeGone& gone : event.members.gone)
+    MANTA_LOG(kWarn, "raylet", "a node is gone", {"node", gone.number}, {"why", text_of(gone.cause)});
+}
+void note(const DrainAsked& event) {
+  MANTA_LOG(kInfo, "raylet", "the node is to be drained", {"deadline_us", event.deadline_us}, {"why", event.reason});
+}
+
 // ---------------------------------------------------------------------------------------------------- effects
 
 void note(const wire::LeaseGranted& message) {
@@ -61,6 +71,10 @@ void note(const Disconnect& effect) {
   MANTA_LOG(kWarn, "raylet", "client refused", {"process", effect.process.value}, {"why", effect.status});
 }
 void note(const EndNode& effect) {
+  if (effect.is_drained) {
+    MANTA_LOG(kInfo, "raylet", "the node is drained", {"why", effect.reason});
+    return;
+  }
   MANTA_LOG(kInfo, "raylet", "the driver is gone", {"by_goodbye", effect.by_goodbye}, {"exit_code", effect.exit_code});
 }
 

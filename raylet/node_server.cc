@@ -56,6 +56,7 @@ Status NodeServer::set_up() {
   MANTA_RETURN_IF_ERROR(start_store());
   core_ = std::make_unique<RayletCore>(CoreSettings{.node = NodeId{random_id()},
                                                     .number = options_.number,
+                                                    .ids_from = options_.ids_from,
                                                     .capacity = options_.capacity,
                                                     .labels = options_.labels,
                                                     .session_dir = options_.session_dir,
@@ -86,7 +87,8 @@ Status NodeServer::start_store() {
                                                                     .spill_folder = place.folder,
                                                                     .spill_bytes = place.capacity_bytes,
                                                                     .prepared_bytes = options_.store_warm_bytes,
-                                                                    .node = options_.number}));
+                                                                    .node = options_.number,
+                                                                    .ids_from = options_.ids_from}));
   MANTA_ASSIGN_OR_RETURN([[maybe_unused]] EventLoop::Id id,
                          loop_->add(store_->disk_fd(), EPOLLIN, [this](uint32_t) { store_->on_disk(); }));
   return {};
@@ -104,8 +106,25 @@ Status NodeServer::watch_signals() {
   signals_ = Fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals_) return os_error("signalfd");
   MANTA_ASSIGN_OR_RETURN([[maybe_unused]] EventLoop::Id id,
-                         loop_->add(signals_.get(), EPOLLIN, [this](uint32_t) { ending_ = EndNode{}; }));
+                         loop_->add(signals_.get(), EPOLLIN, [this](uint32_t) { on_sigterm(); }));
   return {};
+}
+
+// The head's own node ends with the head, a driver's with the driver: nothing is gained by waiting.
+void NodeServer::on_sigterm() {
+  signalfd_siginfo taken{};
+  [[maybe_unused]] const ssize_t size = ::read(signals_.get(), &taken, sizeof taken);
+  const bool others_rely_on_it = cluster_ && !cluster_->is_head() && !cluster_->info().is_driver;
+  if (!others_rely_on_it) {
+    ending_ = EndNode{};
+  } else {
+    step(DrainAsked{core_->is_draining() ? 0 : options_.drain_us, "its mantad got SIGTERM"});
+  }
+}
+
+void NodeServer::count_objects() {
+  next_count_us_ = now_us() + kCountObjectsUs;
+  step(ObjectsLeft{store_->stats().objects});
 }
 
 // The socket alone would not do: a child of the driver may hold a copy of its end.
@@ -129,6 +148,7 @@ Status NodeServer::listen_for_visitors() {
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path) return {};
   std::memcpy(address.sun_path, path.data(), path.size());
+  ::unlink(path.c_str());  // of one that was killed
   listener_ = Fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!listener_) return os_error("socket");
   if (bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
@@ -167,6 +187,7 @@ int NodeServer::wait_ms() const {
     deadline_us = std::min(deadline_us, std::chrono::ceil<std::chrono::microseconds>(due->time_since_epoch()).count());
   if (const auto due_us = head_->next_deadline_us()) deadline_us = std::min(deadline_us, *due_us);
   if (core_->wants_memory_samples()) deadline_us = std::min(deadline_us, next_memory_us_);
+  if (core_->is_draining()) deadline_us = std::min(deadline_us, next_count_us_);
   if (fork_server_due_us_ != 0) deadline_us = std::min(deadline_us, fork_server_due_us_);
   if (cluster_) deadline_us = std::min(deadline_us, cluster_->next_deadline_us());
   if (deadline_us == kNever) return -1;
@@ -178,6 +199,7 @@ void NodeServer::run_due() {
   if (const auto due = store_->next_deadline(); due && *due <= Clock::real().now()) store_->tick();
   if (const auto due_us = head_->next_deadline_us(); due_us && *due_us <= now_us()) tick_head();
   if (core_->wants_memory_samples() && next_memory_us_ <= now_us()) sample_memory();
+  if (core_->is_draining() && next_count_us_ <= now_us()) count_objects();
   if (cluster_) cluster_->tick(now_us());
   prepare_fork_server();
   drop_overflowing();
@@ -210,12 +232,15 @@ void NodeServer::run() {
 
 void NodeServer::end() {
   MANTA_LOG(kInfo, "raylet", "node ends", {"workers", workers_.size()});
-  if (cluster_) cluster_->leave(ending_->by_goodbye ? "its program ended" : "it was told to end");
+  if (cluster_ && !ending_->is_drained)
+    cluster_->leave(ending_->by_goodbye ? "its program ended" : "it was told to end", false);
   const int64_t deadline_us = now_us() + kEndUs;
   is_ending_ = true;
   forks_.reset();
   for (auto& [token, worker] : workers_) kill_group(worker.process);
   while (!workers_.empty() && now_us() < deadline_us) loop_->run_once(10);
+  // What its processes' ends are told as goes out before the word that it is gone.
+  if (cluster_ && ending_->is_drained) cluster_->leave(ending_->reason, true);
   if (Client* driver = find_client(driver_); driver != nullptr && ending_->by_goodbye)
     if (Status status = driver->connection->drain(std::chrono::milliseconds(200)); !status.ok()) driver->connection->close();
   clients_.clear();

@@ -37,6 +37,7 @@ namespace manta::raylet {
 struct NodeOptions {
   int driver_fd = -1;           ///< A connected socket, inherited; -1: the node serves without a driver of its own.
   wire::NodeNumber number = 0;  ///< 0: a session of one node.
+  uint64_t ids_from = 0;        ///< See NodeInfo.
   std::string session_dir;
   std::string log_dir;  ///< Where mantad's log and the workers' output go; empty: the session's folder.
   NodeCapacity capacity;
@@ -46,6 +47,7 @@ struct NodeOptions {
   std::string spill_dir;                ///< Where a folder for spilled objects is made; empty: the session's folder.
   std::optional<uint64_t> spill_bytes;  ///< 0: nothing is spilled; none: what the disk has free, less a tenth.
   int64_t memory_limit_bytes = 0;       ///< Of all workers together; 0: until the machine is full.
+  int64_t drain_us = 60'000'000;        ///< What a node of a cluster may take to end in order after SIGTERM.
 };
 
 /// What a node of a cluster has besides: its endpoint, and what it heard when it joined.
@@ -70,7 +72,8 @@ class NodeServer {
   /// Of a node of a cluster: where others reach it.
   [[nodiscard]] std::string endpoint() const { return link_ ? link_->endpoint() : ""; }
 
-  /// Serves until the driver is gone or SIGTERM comes, then ends every worker and removes the session's folder.
+  /// Serves until the driver is gone, SIGTERM comes or, if others rely on this node, it is drained after SIGTERM; a second
+  /// SIGTERM cuts that short. Then ends every worker and removes the session's folder.
   void run();
 
  private:
@@ -78,6 +81,7 @@ class NodeServer {
   static constexpr int64_t kEndUs = 1'000'000;
   /// From the first work to the start of the fork server: a program that ends sooner does without.
   static constexpr int64_t kForkServerUs = 100'000;
+  static constexpr int64_t kCountObjectsUs = 100'000;  ///< While the node is drained.
   static constexpr size_t kMaxVisitors = 64;
   static constexpr int kMaxLogBatchesBehind = 64;  ///< Of at most 64 KiB each.
 
@@ -117,6 +121,11 @@ class NodeServer {
   Status set_up();
   Status start_store();
   Status watch_signals();
+  void on_sigterm();
+  void count_objects();
+  [[nodiscard]] uint64_t new_process() {
+    return std::max(wire::first_id_of(options_.number), options_.ids_from) + ++last_process_;
+  }
   Status watch_driver(ClientKey client);
   Status listen_for_visitors();
   void on_visitor();
@@ -197,6 +206,7 @@ class NodeServer {
   OomWatch oom_;
   MemoryWatch memory_;
   int64_t next_memory_us_ = 0;
+  int64_t next_count_us_ = 0;
 
   std::unordered_map<ClientKey, Client> clients_;
   std::unordered_map<ProcessId, ClientKey> by_process_;

@@ -12,8 +12,8 @@ RayletCore::RayletCore(CoreSettings settings)
     : settings_(std::move(settings)),
       resources_(settings_.capacity),
       bundles_(resources_),
-      leases_(wire::first_id_of(settings_.number) + 1),
-      next_channel_(wire::first_id_of(settings_.number) + 1) {}
+      leases_(std::max(wire::first_id_of(settings_.number), settings_.ids_from) + 1),
+      next_channel_(std::max(wire::first_id_of(settings_.number), settings_.ids_from) + 1) {}
 
 Effects RayletCore::step(Event event, int64_t now_us) {
   now_us_ = now_us;
@@ -125,6 +125,7 @@ void RayletCore::forget_client(ProcessId process, const Status& cause) {
   if (!gone.is_remote) emit(TellHead{wire::HeadClientGone{.process = process.value, .cause = died.cause}});
   drop_leases_of(process);
   groups_.forget(process);
+  watches_.erase(process);
   forget_channels(process, gone);
   if (!gone.is_remote && settings_.number != 0) {
     forget_remote_peers(process);
@@ -152,7 +153,7 @@ void RayletCore::on_message(ProcessId from, wire::Goodbye& message) {
   // It cannot leave: others still need what it owns. Unless it was dedicated, it stays and can work.
   if (worker->dedicated_to) return kill(*worker, "its lease ended");
   worker->was_asked_to_leave = false;
-  workers_.enter(*worker, WorkerState::kIdle, now_us_ + kStayUs);
+  workers_.enter(*worker, WorkerState::kIdle, now_us_ + (drain_ ? kStayInDrainUs : kStayUs));
   schedule();
 }
 

@@ -31,6 +31,7 @@ namespace manta::raylet {
 struct CoreSettings {
   NodeId node;
   wire::NodeNumber number = 0;  ///< 0: a session of one node.
+  uint64_t ids_from = 0;        ///< Ids that are given out are above this one; see NodeInfo.
   NodeCapacity capacity;
   std::map<std::string, std::string> labels = {};
   std::string session_dir;
@@ -44,11 +45,13 @@ class RayletCore {
   static constexpr int64_t kEndTimeoutUs = 2'000'000;  ///< From a Goodbye, or a closed socket, to a kill.
   static constexpr int64_t kIdleReleaseUs = 1'000'000;
   static constexpr int64_t kStayUs = 10'000'000;  ///< A worker that would not leave is asked again after this.
+  static constexpr int64_t kStayInDrainUs = 500'000;
   static constexpr int64_t kStarvingUs = 1'000'000;
   static constexpr int64_t kWaitReportUs = 30'000'000;  ///< Between two words about requests that wait behind actors.
   /// A group that found no room has it kept from tasks for so long: until the head asks again.
   static constexpr int64_t kKeptForGroupUs = 2'500'000;
   static constexpr int kMaxPrestart = 8;
+  static constexpr int64_t kLongestDrainUs = int64_t{7} * 86'400 * 1'000'000;
   static constexpr size_t kMaxPlacedAtOnce = 256;  ///< Leases that one step tries to find workers for.
   static constexpr size_t kMaxCleanupPaths = 10'000;
 
@@ -67,6 +70,7 @@ class RayletCore {
   [[nodiscard]] size_t waiting() const { return queue_.size(); }
   /// What placement groups hold here, for a head that was restarted.
   [[nodiscard]] std::vector<wire::HeldBundles> held_bundles() const { return bundles_.held(); }
+  [[nodiscard]] bool is_draining() const { return drain_.has_value(); }
   [[nodiscard]] bool is_at_rest() const;  ///< No lease, nobody waits, every resource is free.
   void check_invariants() const;          ///< Dies on a violation.
 
@@ -99,6 +103,8 @@ class RayletCore {
   void on(RemoteProcessGone& event);
   void on(MembersChanged& event);
   void on(ViewChanged& event);
+  void on(DrainAsked& event);
+  void on(ObjectsLeft& event);
   void on(Tick& event);
 
   // Messages of clients.
@@ -116,6 +122,7 @@ class RayletCore {
   void on_message(ProcessId from, wire::FindActor& message);
   void on_message(ProcessId from, wire::ActorStarted& message);
   void on_message(ProcessId from, wire::SaveActorState& message);
+  void on_message(ProcessId from, wire::ReleaseActor& message);
   void on_message(ProcessId from, wire::LogLineage& message);
   void on_message(ProcessId from, wire::CleanupPath& message);
   void on_message(ProcessId from, wire::GetNodeState& message);
@@ -133,6 +140,21 @@ class RayletCore {
   void on_head(wire::CommitBundles& message);
   void on_head(wire::ReleaseBundles& message);
   void on_head(wire::GroupNotice& message);
+  void on_head(wire::HeadRestarted& message);
+  void on_head(wire::BeginDrain& message);
+  void on_head(wire::DrainNotice& message);
+
+  // Going.
+  struct Drain {
+    int64_t due_us = 0;
+    std::string reason;
+    bool is_cut_off = false;    // its time was up
+    uint64_t objects_left = 1;  // until the store has said
+  };
+  void hand_back_what_waits();
+  [[nodiscard]] bool could_be_elsewhere(const Claim& claim) const;
+  void cut_off();
+  void end_if_drained();
 
   // Clients.
   void join_driver(ProcessId process, wire::Hello& hello);
@@ -185,6 +207,7 @@ class RayletCore {
   bool grant_one();
   void assign_workers();
   void send_reclaims();
+  void ask_back(Lease& lease);
   void activate(Lease& lease, Worker& worker);
   void end_lease(Lease& lease);
   void release(Lease& lease);
@@ -227,7 +250,9 @@ class RayletCore {
   void ask_to_leave(Worker& worker);
   void start_failed(const Environment& env, LeaseId dedicated_to, const std::string& reason);
   void release_idle_workers();
+  [[nodiscard]] int64_t idle_release_us() const { return drain_ ? 0 : kIdleReleaseUs; }
   [[nodiscard]] static std::string how_it_ended(const Worker& worker, const ExitCause& cause);
+  [[nodiscard]] static Status end_of(const Worker& worker, const ExitCause& cause);
   [[nodiscard]] Worker* choose_victim(const MemorySampled& sample, int64_t& its_peak_bytes);
   [[nodiscard]] std::map<std::string, std::string> worker_environment(const Worker& worker, const Lease* dedicated_to) const;
   [[nodiscard]] int max_starting() const;
@@ -267,6 +292,8 @@ class RayletCore {
   std::map<RequestKey, Asked> asked_;                  // of other nodes, and not answered
   std::map<uint64_t, RemoteLeaseHeld> remote_leases_;  // by lease: on other nodes, of clients here
   std::map<ProcessId, RemotePeer> remote_peers_;
+  std::map<ProcessId, std::set<wire::ActorKey>> watches_;  // by client: actors that it watches, but for dead ones
+  std::optional<Drain> drain_;
   ProcessId driver_;
   WorkerPool workers_;
   LeaseTable leases_;

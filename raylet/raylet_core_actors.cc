@@ -6,9 +6,11 @@ namespace manta::raylet {
 void RayletCore::on_message(ProcessId from, wire::CreateActor& message) {
   if (message.actor.owner != from.value) return break_with(from, "an actor is created by its owner");
   message.job = clients_.at(from).job.value;
+  watches_[from].insert(message.actor);
   emit(TellHead{wire::HeadRequest{from.value, std::move(message)}});
 }
 void RayletCore::on_message(ProcessId from, wire::WatchActor& message) {
+  watches_[from].insert(message.actor);
   emit(TellHead{wire::HeadRequest{from.value, message}});
 }
 void RayletCore::on_message(ProcessId from, wire::KillActor& message) {
@@ -16,6 +18,9 @@ void RayletCore::on_message(ProcessId from, wire::KillActor& message) {
 }
 void RayletCore::on_message(ProcessId from, wire::FindActor& message) {
   emit(TellHead{wire::HeadRequest{from.value, std::move(message)}});
+}
+void RayletCore::on_message(ProcessId from, wire::ReleaseActor& message) {
+  emit(TellHead{wire::HeadRequest{from.value, message}});
 }
 void RayletCore::on_message(ProcessId from, wire::LogLineage& message) {
   emit(TellHead{wire::HeadRequest{from.value, std::move(message)}});
@@ -38,6 +43,7 @@ void RayletCore::on_message(ProcessId from, wire::ActorStarted& message) {
   Lease* lease = hosted_actor(from, message.actor, message.incarnation);
   if (lease == nullptr) return;
   const Status status = wire::from_wire(message.status);
+  lease->is_started = status.ok();
   if (status.ok()) return tell_head(*lease, wire::ActorEvent::kStarted, status);
   tell_head(*lease, wire::ActorEvent::kRefused, status);
   lease->is_ended = true;
@@ -57,8 +63,7 @@ void RayletCore::tell_head(const Lease& lease, wire::ActorEvent event, const Sta
 
 void RayletCore::report_end(const Lease& lease, const Worker& worker, const WorkerExited& event) {
   const bool left = lease.is_stopping && !event.cause.by_signal && event.cause.code == 0;
-  tell_head(lease, left ? wire::ActorEvent::kLeft : wire::ActorEvent::kEnded,
-            Status(Code::kDied, how_it_ended(worker, event.cause)));
+  tell_head(lease, left ? wire::ActorEvent::kLeft : wire::ActorEvent::kEnded, end_of(worker, event.cause));
 }
 
 void RayletCore::on(HeadSays& event) {
@@ -130,6 +135,8 @@ void RayletCore::on_head(wire::ActorNotice& message) {
   wire::ActorUpdate& update = message.update;
   const ProcessId to{message.to};
   if (!clients_.contains(to) && !is_remote(to.value)) return;
+  if (static_cast<wire::ActorPhase>(update.phase) == wire::ActorPhase::kDead)
+    if (const auto watching = watches_.find(to); watching != watches_.end()) watching->second.erase(update.actor);
   if (static_cast<wire::ActorPhase>(update.phase) == wire::ActorPhase::kAlive) {
     // If it ended meanwhile, the head hears of it and the watcher of what comes next.
     const Lease* lease = leases_.find_actor(update.actor, update.incarnation);
@@ -142,6 +149,30 @@ void RayletCore::on_head(wire::ActorNotice& message) {
     update.new_channel = connected.is_new;
   }
   send(to, std::move(update));
+}
+
+// Clients, and actors that ended unheard, are put in by whoever keeps what the head was told.
+void RayletCore::on_head(wire::HeadRestarted&) {
+  wire::HeadNodeReturns returns;
+  const auto add = [&](const wire::StartActor& actor, const Worker* worker) {
+    returns.actors.push_back({.actor = actor.actor,
+                              .incarnation = actor.incarnation,
+                              .worker = worker != nullptr ? worker->process.value : 0,
+                              .worker_pid = worker != nullptr ? worker->pid : 0});
+  };
+  for (const auto& [id, lease] : leases_.all())
+    if (lease.is_actor() && !lease.is_ended)
+      add(*lease.claim.actor, lease.is_started ? workers_.find(lease.worker) : nullptr);
+  for (const Claim* claim : queue_.all())
+    if (claim->actor) add(*claim->actor, nullptr);
+  for (const auto& [when_us, place] : later_) add(place.start, nullptr);
+  for (const auto& [watcher, keys] : watches_)
+    for (const wire::ActorKey& key : keys) returns.watches.push_back({watcher.value, key});
+  returns.bundles = bundles_.held();
+  emit(TellHead{std::move(returns)});
+  for (const auto& [number, group] : groups_.all())
+    for (const ProcessId client : group.clients)
+      emit(TellHead{wire::HeadRequest{client.value, wire::GetPlacementGroup{.request = 0, .group = number}}});
 }
 
 void RayletCore::on_head(wire::ActorAnswer& message) { send(ProcessId{message.to}, std::move(message.found)); }

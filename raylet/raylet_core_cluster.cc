@@ -49,7 +49,7 @@ bool RayletCore::spill_out(const Claim& front) {
     wish.only = 0;
   }
   if (const auto node = view_.take_room(wish)) return ask(*node, queue_.pop(front), false), true;
-  if (could_be_here(front.scheduling_class) && *only == 0) return false;
+  if (!drain_ && could_be_here(front.scheduling_class) && *only == 0) return false;
   if (waits_elsewhere(front)) return false;
   if (const auto node = view_.least_waiting(wish)) return ask(*node, queue_.pop(front), true), true;
   return false;
@@ -146,6 +146,7 @@ void RayletCore::on(LeaseAsked& event) {
   if (claim.scheduling_class.group != 0) return on_lease_asked_in_group(std::move(claim), event.message.may_wait);
   if (!resources_.is_feasible(claim.demand())) return refuse(claim, Status(Code::kInvalid, infeasible(claim.demand())));
   meet(claim.owner).job = claim.job;
+  if (drain_) return refuse(claim, Status(Code::kFull, "the node is drained"));
   if (std::optional<Grant> grant = is_ending_ ? std::nullopt : resources_.acquire(claim.demand())) {
     leases_.add(std::move(claim), std::move(*grant));
     return assign_workers();
@@ -212,9 +213,12 @@ void RayletCore::on(RemoteProcessGone& event) {
 }
 
 void RayletCore::on(MembersChanged& event) {
-  for (wire::NodeInfo& info : event.members.joined)
-    if (info.number != settings_.number) view_.add(std::move(info));
   wire::ClusterCapacity change;
+  for (wire::NodeInfo& info : event.members.joined) {
+    if (info.number == settings_.number) continue;
+    if (info.ids_from != 0) change.back_nodes[info.number] = info.ids_from;
+    view_.add(std::move(info));
+  }
   for (const wire::NodeGone& gone : event.members.gone) {
     if (gone.number == settings_.number) continue;
     view_.remove(gone.number);

@@ -110,6 +110,16 @@ TEST(DriversNode, ALostNodeGivesItsRequestsBackAndItsProcessesAreDead) {
   EXPECT_EQ(world.asked.back().message.request.request, 2u);
 }
 
+TEST(DriversNode, OwnersHearWhichIdsOfTheHeadsNodeAreOfAnEarlierLife) {
+  DriversNode world(2);
+  wire::NodeInfo head = node(wire::kHeadNode, 1);
+  head.ids_from = wire::first_id_of(wire::kHeadNode) + 1'000;
+  world.feed(MembersChanged{{.joined = {head}, .gone = {}}});
+  const auto told = world.sent<wire::ClusterCapacity>(FakeWorld::kDriver);
+  ASSERT_FALSE(told.empty());
+  EXPECT_EQ(told.back().back_nodes.at(wire::kHeadNode), head.ids_from);
+}
+
 TEST(DriversNode, WatchesProcessesElsewhere) {
   DriversNode world(2);
   world.say(FakeWorld::kDriver, wire::WatchProcess{kThere.value});

@@ -173,6 +173,8 @@ bool RayletCore::grant_one() {
     const bool is_in_group = front->scheduling_class.group != 0;
     if (!is_in_group && (overlaps(front->demand(), kept_back) || is_kept_for_group(front->demand()) || !is_for_here(*front)))
       continue;
+    // Of a node that is drained, only what its own work needs to end and nobody else could run.
+    if (drain_ && !is_in_group && (front->actor || could_be_elsewhere(*front))) continue;
     if (std::optional<Grant> grant = acquire(*front)) {
       leases_.add(queue_.pop(*front), std::move(*grant));
       return true;
@@ -234,6 +236,12 @@ void RayletCore::activate(Lease& lease, Worker& worker) {
                                              .channel = connected.channel.value,
                                              .new_channel = connected.is_new,
                                              .devices = lease.grant.devices.devices});
+  if (drain_ && !lease.grant.bundle) ask_back(lease);
+}
+
+void RayletCore::ask_back(Lease& lease) {
+  lease.is_reclaimed = true;
+  send(lease.claim.owner, wire::ReclaimLease{lease.id.value});
 }
 
 void RayletCore::send_reclaims() {
@@ -250,11 +258,7 @@ void RayletCore::send_reclaims() {
     wire::SchedulingClass anywhere;
     anywhere.group = group;
     const wire::Resources free = group == 0 ? resources_.available() : bundles_.available(anywhere);
-    for (LeaseId id : leases_.choose_reclaims(fronts, free, group)) {
-      Lease* lease = leases_.find(id);
-      lease->is_reclaimed = true;
-      send(lease->claim.owner, wire::ReclaimLease{id.value});
-    }
+    for (LeaseId id : leases_.choose_reclaims(fronts, free, group)) ask_back(*leases_.find(id));
   }
 }
 

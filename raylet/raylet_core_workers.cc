@@ -125,6 +125,11 @@ void RayletCore::on(WorkerExited& event) {
   const std::string how = how_it_ended(worker, event.cause);
   if (!worker.process) {
     if (is_ending_) return;
+    if (drain_) {
+      if (Lease* lease = leases_.find(worker.dedicated_to)) release(*lease);
+      schedule();
+      return end_if_drained();
+    }
     if (Lease* lease = leases_.find(worker.dedicated_to); lease != nullptr && lease->is_ended) {
       release(*lease);  // cancelled while its worker started
       return schedule();
@@ -137,7 +142,13 @@ void RayletCore::on(WorkerExited& event) {
     if (lease->is_actor() && !lease->is_ended) report_end(*lease, worker, event);
     release(*lease);
   }
-  forget_client(worker.process, Status(Code::kDied, how));
+  forget_client(worker.process, end_of(worker, event.cause));
+  end_if_drained();
+}
+
+Status RayletCore::end_of(const Worker& worker, const ExitCause& cause) {
+  const std::string how = how_it_ended(worker, cause);
+  return worker.is_preempted ? wire::preempted(how) : Status(Code::kDied, how);
 }
 
 std::string RayletCore::how_it_ended(const Worker& worker, const ExitCause& cause) {
@@ -164,15 +175,16 @@ void RayletCore::on(Tick&) {
     schedule();
   }
   report_waiting();
+  if (drain_ && now_us_ >= drain_->due_us) cut_off();
 }
 
 void RayletCore::release_idle_workers() {
-  int surplus = workers_.count(WorkerState::kIdle) - cpu_count();
+  int surplus = workers_.count(WorkerState::kIdle) - (drain_ ? 0 : cpu_count());
   const auto idle = workers_.in(WorkerState::kIdle);
   for (const WorkerToken token : idle) {
     if (surplus <= 0) return;
     Worker& worker = *workers_.find(token);
-    if (now_us_ - worker.since_us < kIdleReleaseUs) continue;
+    if (now_us_ - worker.since_us < idle_release_us()) continue;
     ask_to_leave(worker);
     --surplus;
   }
@@ -186,8 +198,9 @@ std::optional<int64_t> RayletCore::next_deadline_us() const {
   for (const WorkerToken token : workers_.in(WorkerState::kStarting)) due(workers_.at(token).since_us + kStartTimeoutUs);
   for (const WorkerToken token : workers_.in(WorkerState::kEnding))
     if (const Worker& worker = workers_.at(token); worker.kill_reason.empty()) due(worker.since_us + kEndTimeoutUs);
-  if (workers_.count(WorkerState::kIdle) > cpu_count())
-    for (const WorkerToken token : workers_.in(WorkerState::kIdle)) due(workers_.at(token).since_us + kIdleReleaseUs);
+  if (workers_.count(WorkerState::kIdle) > (drain_ ? 0 : cpu_count()))
+    for (const WorkerToken token : workers_.in(WorkerState::kIdle)) due(workers_.at(token).since_us + idle_release_us());
+  if (drain_) due(drain_->due_us + (drain_->is_cut_off ? kEndTimeoutUs : 0));
   if (!later_.empty()) due(later_.begin()->first);
   if (wait_check_us_ != 0) due(wait_check_us_);
   if (kept_room_.group != 0) due(kept_room_.until_us);

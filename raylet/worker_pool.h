@@ -42,8 +42,9 @@ struct Worker {
   bool is_blocked = false;
   bool was_asked_to_leave = false;
   bool is_killed_for_memory = false;
-  int64_t since_us = 0;     ///< Since when it is in this state.
-  std::string kill_reason;  ///< Why the raylet kills it; empty if it does not.
+  bool is_preempted = false;  ///< Killed because the node's time is up: not its own doing.
+  int64_t since_us = 0;       ///< Since when it is in this state.
+  std::string kill_reason;    ///< Why the raylet kills it; empty if it does not.
 };
 
 class WorkerPool {

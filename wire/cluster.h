@@ -26,6 +26,12 @@ inline constexpr NodeNumber kMaxNodeNumber = (1u << 24) - 1;
 /// Of a ProcessId, SegmentId, LeaseId or ChannelId.
 [[nodiscard]] constexpr NodeNumber node_of(uint64_t id) { return static_cast<NodeNumber>(id >> kNodeShift); }
 [[nodiscard]] constexpr uint64_t first_id_of(NodeNumber node) { return uint64_t{node} << kNodeShift; }
+/// Where the ids of a life of the head's own node begin: they count from the milliseconds since 2025, so that those of an
+/// earlier life, which gave out fewer than a thousand a second, are all below.
+[[nodiscard]] constexpr uint64_t first_id_of_life(int64_t unix_ms) {
+  constexpr int64_t kStartOf2025Ms = 1'735'689'600'000;
+  return first_id_of(kHeadNode) + static_cast<uint64_t>(unix_ms > kStartOf2025Ms ? unix_ms - kStartOf2025Ms : 0);
+}
 
 /// What a node has, or has left. Per device, because a share that fits a sum may fit no device.
 struct DeviceAmount {
@@ -53,7 +59,10 @@ struct NodeInfo {
   std::map<std::string, std::string> labels;
   NodeResources capacity;
   bool is_driver = false;  ///< Came with a driver and goes with it; takes no work of others.
-  MSGPACK_DEFINE(number, name, endpoint, bulk_endpoint, public_key, certificate, labels, capacity, is_driver)
+  /// Its ids are above this one. Of the head's own node, which keeps its number over its lives: what is below is of an
+  /// earlier life. 0: of the others.
+  uint64_t ids_from = 0;
+  MSGPACK_DEFINE(number, name, endpoint, bulk_endpoint, public_key, certificate, labels, capacity, is_driver, ids_from)
 };
 
 enum class NodeType : uint16_t {
@@ -121,7 +130,8 @@ struct Heartbeat {
   /// The largest PlaceActor::number and PrepareBundles::number that had come when `available` was read: the head stops
   /// counting these twice.
   uint64_t placed_up_to = 0;
-  MSGPACK_DEFINE(sequence, view_version, has_resources, available, waiting, is_draining, placed_up_to)
+  uint64_t heard_up_to = 0;  ///< From the head: what the node told up to this number (Told::number) is in its tables.
+  MSGPACK_DEFINE(sequence, view_version, has_resources, available, waiting, is_draining, placed_up_to, heard_up_to)
 };
 
 struct NodeGone {

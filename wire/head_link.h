@@ -13,6 +13,7 @@
 #pragma once
 
 #include "wire/cluster.h"
+#include "wire/drain_messages.h"
 #include "wire/group_messages.h"
 #include "wire/messages.h"
 #include "wire/variant_codec.h"
@@ -42,8 +43,9 @@ struct HeadClientGone {
   MSGPACK_DEFINE(process, cause)
 };
 
-using ClientRequest = std::variant<CreateActor, WatchActor, KillActor, FindActor, SaveActorState, LogLineage,
-                                   CreatePlacementGroup, RemovePlacementGroup, GetPlacementGroup, ListRequest>;
+using ClientRequest =
+    std::variant<CreateActor, WatchActor, KillActor, FindActor, SaveActorState, LogLineage, CreatePlacementGroup,
+                 RemovePlacementGroup, GetPlacementGroup, ListRequest, ReleaseActor, DrainNode>;
 
 /// A client's message, unchanged. SaveActorState comes only from the worker that is this incarnation (the raylet checked).
 struct HeadRequest {
@@ -89,7 +91,8 @@ struct HeadActorEvent {
 struct HeadNodeLeaves {
   NodeNumber number = 0;
   std::string reason;
-  MSGPACK_DEFINE(number, reason)
+  bool is_drained = false;  ///< What it cut off was preempted: that costs nobody a retry.
+  MSGPACK_DEFINE(number, reason, is_drained)
 };
 
 /// The connection to a node shows that its process is gone: its machine refuses it. Said by the head's own node only.
@@ -228,9 +231,23 @@ struct ListAnswer {
   MSGPACK_DEFINE(to, listed)
 };
 
+/// The node is to be drained: see docs/cluster-internals.md. Said again, the earlier deadline counts.
+struct BeginDrain {
+  int64_t deadline_us = 0;  ///< From now.
+  std::string reason;
+  MSGPACK_DEFINE(deadline_us, reason)
+};
+
+struct DrainNotice {
+  uint64_t to = 0;
+  DrainProgress progress;
+  MSGPACK_DEFINE(to, progress)
+};
+
 /// Append only. Members that name a node come to the head's own raylet before anything that goes to that node.
 using FromHead = std::variant<PlaceActor, EndActor, ActorNotice, ActorAnswer, Joined, JoinRefused, Heartbeat, Members, View,
-                              HeadRestarted, PrepareBundles, CommitBundles, ReleaseBundles, GroupNotice, ListAnswer>;
+                              HeadRestarted, PrepareBundles, CommitBundles, ReleaseBundles, GroupNotice, ListAnswer,
+                              BeginDrain, DrainNotice>;
 
 struct ToNode {
   NodeNumber to = 0;  ///< 0: to the endpoint that the message names (JoinRefused).
@@ -239,11 +256,32 @@ struct ToNode {
 
 // ---------------------------------------------------------------------------------------------------- as bytes
 
+/// What a node says to the head. Numbered from 1 for what the head must not miss: it is kept until a Heartbeat of the head
+/// acknowledges it (heard_up_to) and said again to a head that was restarted. 0: nothing is lost with it.
+struct Told {
+  uint64_t number = 0;
+  ToHead message;
+
+  template <typename Packer>
+  void msgpack_pack(Packer& packer) const {
+    packer.pack_array(2);
+    packer.pack(number);
+    pack_one_of(packer, message);
+  }
+  void msgpack_unpack(const msgpack::object& object) {
+    if (object.type != msgpack::type::ARRAY || object.via.array.size != 2) throw msgpack::type_error();
+    object.via.array.ptr[0].convert(number);
+    OneOf<ToHead> one;
+    object.via.array.ptr[1].convert(one);
+    message = std::move(one.value);
+  }
+};
+
 /// The body of a frame of NodeType::kToHead or kFromHead.
-[[nodiscard]] std::string encode_to_head(const ToHead& message);
+[[nodiscard]] std::string encode_to_head(const Told& told);
 [[nodiscard]] std::string encode_from_head(const FromHead& message);
 /// From bytes of any origin: kInvalid when they are no such message within the caps of wire/frame.h.
-[[nodiscard]] Result<ToHead> decode_to_head(std::string_view bytes);
+[[nodiscard]] Result<Told> decode_to_head(std::string_view bytes);
 [[nodiscard]] Result<FromHead> decode_from_head(std::string_view bytes);
 
 // ---------------------------------------------------------------------------------------------------- the way to the head
@@ -255,7 +293,13 @@ class HeadLink {
 
   /// What node `from` says (0: one that has no number yet, with a Join). Never blocks. The queue behind it is bounded: a
   /// head whose disk is behind for long makes this fail with kFull.
-  virtual Status send(NodeNumber from, ToHead message) = 0;
+  virtual Status send(NodeNumber from, Told told) = 0;
+  Status send(NodeNumber from, ToHead message) { return send(from, Told{0, std::move(message)}); }
+
+  /// The head said this: it may concern the way to it.
+  virtual void note(const FromHead&) {}
+  /// The connection to the head was begun anew; what was under way is lost with the old one.
+  virtual void say_again() {}
 
   /// What the head decided since the last call, in order.
   virtual std::vector<ToNode> receive() = 0;

@@ -13,10 +13,11 @@ TEST(HeadLinkCodec, ARequestKeepsItsKindAndFields) {
   create.name = "boss";
   create.scheduling_class.labels = {{"zone", "a"}};
   create.scheduling_class.node = 3;
-  const std::string bytes = encode_to_head(HeadRequest{7, create});
-  const Result<ToHead> message = decode_to_head(bytes);
+  const std::string bytes = encode_to_head({.number = 3, .message = HeadRequest{7, create}});
+  const Result<Told> message = decode_to_head(bytes);
   ASSERT_TRUE(message.ok()) << message.status().to_string();
-  const auto& request = std::get<HeadRequest>(*message);
+  const auto& request = std::get<HeadRequest>(message->message);
+  EXPECT_EQ(message->number, 3u);
   EXPECT_EQ(request.from, 7u);
   const auto& again = std::get<CreateActor>(request.request);
   EXPECT_EQ(again.actor, create.actor);
@@ -38,11 +39,13 @@ TEST(HeadLinkCodec, WhatIsNoMessageIsRefused) {
   const auto code = [](std::string_view bytes) { return decode_to_head(bytes).status().code(); };
   EXPECT_EQ(code(""), Code::kInvalid);
   EXPECT_EQ(code("\x01"sv), Code::kInvalid);
-  EXPECT_EQ(code("\x92\x63\x90"sv), Code::kInvalid);                  // no alternative 99
-  EXPECT_EQ(code("\x92\xff\x90"sv), Code::kInvalid);                  // nor -1
-  EXPECT_EQ(code("\x92\x00\x01"sv), Code::kInvalid);                  // fields that are no array
-  EXPECT_EQ(code("\x91\x00"sv), Code::kInvalid);                      // no fields
-  EXPECT_EQ(code("\x92\x02\x92\x01\x92\x63\x90"sv), Code::kInvalid);  // a request of no known kind
+  EXPECT_EQ(code("\x91\x00"sv), Code::kInvalid);                              // no message
+  EXPECT_EQ(code("\x92\xff\x92\x00\x90"sv), Code::kInvalid);                  // number -1
+  EXPECT_EQ(code("\x92\x00\x92\x63\x90"sv), Code::kInvalid);                  // no alternative 99
+  EXPECT_EQ(code("\x92\x00\x92\xff\x90"sv), Code::kInvalid);                  // nor -1
+  EXPECT_EQ(code("\x92\x00\x92\x00\x01"sv), Code::kInvalid);                  // fields that are no array
+  EXPECT_EQ(code("\x92\x00\x91\x00"sv), Code::kInvalid);                      // no fields
+  EXPECT_EQ(code("\x92\x00\x92\x02\x92\x01\x92\x63\x90"sv), Code::kInvalid);  // a request of no known kind
 }
 
 }  // namespace

@@ -76,6 +76,9 @@ enum class Type : uint16_t {
   kListed,
   kExplain = 110,
   kExplained,
+  kDrainNode = 130,
+  kDrainProgress,
+  kReleaseActor,
 };
 
 enum class Role : uint8_t { kDriver = 0, kWorker = 1, kObserver = 2 };

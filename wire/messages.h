@@ -129,7 +129,8 @@ struct ClusterCapacity {
   static constexpr Type kType = Type::kClusterCapacity;
   Resources capacity;
   std::map<uint32_t, WireStatus> lost_nodes;
-  MSGPACK_DEFINE(capacity, lost_nodes)
+  std::map<uint32_t, uint64_t> back_nodes;  ///< Lost before, there again: ids up to this one are of their earlier life.
+  MSGPACK_DEFINE(capacity, lost_nodes, back_nodes)
 };
 
 // ---------------------------------------------------------------------------------------------------- processes
@@ -264,7 +265,9 @@ struct ActorFound {
   MSGPACK_DEFINE(request, status, actor, class_name)
 };
 
-enum class ActorPhase : uint8_t { kPending = 0, kAlive = 1, kRestarting = 2, kDead = 3 };
+/// kMoving is said to watchers only: the actor's node is drained. It still answers what it was sent; nothing more is to be
+/// sent to this incarnation, what it has not begun is taken back, and when all is answered the watcher says ReleaseActor.
+enum class ActorPhase : uint8_t { kPending = 0, kAlive = 1, kRestarting = 2, kDead = 3, kMoving = 4 };
 
 /// raylet -> watchers. Descriptors when alive and `new_channel`: the channel, the worker's bell page.
 struct ActorUpdate {
@@ -282,6 +285,14 @@ struct ActorUpdate {
   /// then the one that has the name, which the sender watches from now on; the asked key never comes to be.
   ActorKey instead_of;
   MSGPACK_DEFINE(actor, phase, incarnation, worker, worker_pid, channel, new_channel, cause, class_name, instead_of)
+};
+
+/// watcher -> raylet -> head: the answer to kMoving. Nothing of the sender is under way to this incarnation any more.
+struct ReleaseActor {
+  static constexpr Type kType = Type::kReleaseActor;
+  ActorKey actor;
+  uint32_t incarnation = 0;
+  MSGPACK_DEFINE(actor, incarnation)
 };
 
 struct StartActor {  ///< raylet -> worker: become this actor. `state` is the last saved one, when `has_state`.

@@ -33,7 +33,9 @@ class FakeCluster {
 
   // ---- what nodes say
 
-  void say(wire::NodeNumber from, wire::ToHead message) { take(core.step(from, std::move(message), now_us)); }
+  void say(wire::NodeNumber from, wire::ToHead message, uint64_t number = 0) {
+    take(core.step(from, std::move(message), now_us, number));
+  }
 
   /// The head's own node first; the number of the node that joined.
   wire::NodeNumber join(const wire::NodeResources& capacity, std::map<std::string, std::string> labels = {}) {
@@ -60,11 +62,13 @@ class FakeCluster {
       if (joined.nonce == nonce) return joined.number;
     return 0;
   }
-  void beat(wire::NodeNumber node, const wire::NodeResources& available, uint64_t placed_up_to = ~uint64_t{0}) {
+  void beat(wire::NodeNumber node, const wire::NodeResources& available, uint64_t placed_up_to = ~uint64_t{0},
+            bool is_draining = false) {
     say(node, wire::Heartbeat{.sequence = ++last_sequence_,
                               .view_version = view_of[node],
                               .has_resources = true,
                               .available = available,
+                              .is_draining = is_draining,
                               .placed_up_to = placed_up_to});
     for (const auto& [to, view] : said<wire::View>()) view_of[to] = view.version;
   }

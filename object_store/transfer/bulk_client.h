@@ -41,6 +41,8 @@ class BulkClient {
   void start(StoreServer::Pull pull);
   /// What was to come from it fails with kLost; its connections end.
   void lose(wire::NodeNumber node, const Status& cause);
+  /// One that was lost is there again.
+  void find_again(wire::NodeNumber node) { queue_.find_again(node); }
   [[nodiscard]] std::vector<TransferQueue::Done> take_done() { return queue_.take_done(); }
   /// What is under way, for who serves it on.
   [[nodiscard]] TransferQueue& queue() { return queue_; }

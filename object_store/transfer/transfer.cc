@@ -39,6 +39,13 @@ void Transfer::on_wake() {
   for (const TransferQueue::Done& done : client_->take_done()) store_.pull_done(done.name, done.status);
 }
 
+void Transfer::node_joined(wire::NodeNumber node, Peers::Peer peer, uint64_t ids_from) {
+  peers_.allow(node, std::move(peer));
+  if (ids_from == 0) return;
+  client_->find_again(node);
+  store_.node_back(node, ids_from);
+}
+
 void Transfer::node_lost(wire::NodeNumber node, const Status& cause) {
   peers_.revoke(node);
   server_->hang_up(node);

@@ -45,7 +45,8 @@ class Transfer {
   /// Bytes of this node's objects that were sent to others.
   [[nodiscard]] uint64_t served_bytes() const { return source_->served_bytes(); }
 
-  void node_joined(wire::NodeNumber node, Peers::Peer peer) { peers_.allow(node, std::move(peer)); }
+  /// `ids_from`: see NodeInfo; of one that may have been lost and is there again.
+  void node_joined(wire::NodeNumber node, Peers::Peer peer, uint64_t ids_from = 0);
   void node_lost(wire::NodeNumber node, const Status& cause);
 
  private:

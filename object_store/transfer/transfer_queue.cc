@@ -225,6 +225,11 @@ void TransferQueue::lose(wire::NodeNumber node, const Status& cause) {
   changed_.notify_all();
 }
 
+void TransferQueue::find_again(wire::NodeNumber node) {
+  std::lock_guard lock(mutex_);
+  links_[node].lost = Status();
+}
+
 void TransferQueue::send_home(wire::NodeNumber node) {
   std::lock_guard lock(mutex_);
   send_home(links_[node], node);

@@ -81,6 +81,8 @@ class TransferQueue {
   void send_home(wire::NodeNumber node);
   /// The node is gone: what waits before it fails with kLost, also what comes later.
   void lose(wire::NodeNumber node, const Status& cause);
+  /// It is there again: what comes from now on is asked for as before.
+  void find_again(wire::NodeNumber node);
   void close();
   /// After close, when no stream is left: every pull that is not done fails.
   void fail_all(const Status& why);

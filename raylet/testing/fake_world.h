@@ -112,6 +112,7 @@ class FakeWorld {
   std::vector<std::string> removed;
   int reports_wanted = 0;
   bool is_ended = false;
+  EndNode end;
 
  private:
   void note(Send& effect) {
@@ -135,7 +136,10 @@ class FakeWorld {
   void note(ReportSoon&) { ++reports_wanted; }
   void note(DropJob& effect) { dropped.push_back(effect.job); }
   void note(RemovePath& effect) { removed.push_back(effect.path); }
-  void note(EndNode&) { is_ended = true; }
+  void note(EndNode& effect) {
+    is_ended = true;
+    end = effect;
+  }
 
   uint64_t next_process = 100;
 };

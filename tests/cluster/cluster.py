@@ -129,10 +129,11 @@ class Cluster:
     """A head and `nodes - 1` more nodes, and a place for drivers. Each in a network namespace of its own, with keys, where that
     is allowed; else (or with `keys=False`) on loopback. `labels` are those of the first nodes, one text each."""
 
-    def __init__(self, nodes=3, cpus=1, flags=(), keys=True, labels=()):
+    def __init__(self, nodes=3, cpus=1, flags=(), keys=True, labels=(), head_cpus=None):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="manta-cluster-"))
         self.flags = ["--cpus", str(cpus), "--store-bytes", str(1 << 30), *flags]
         self.labels = list(labels)
+        self.head_flags = [] if head_cpus is None else ["--cpus", str(head_cpus)]
         self.nodes = []
         self.count = 0
         self.network = None
@@ -168,20 +169,31 @@ class Cluster:
             env |= {"MANTA_KEYS": str(self.folder / f"keys-{number}"), "MANTA_JOIN_TOKEN": str(token)}
         return prefix, env
 
-    def start(self, prefix, *arguments):
+    def start(self, prefix, *arguments, last=()):
         own = ["--labels", self.labels[self.count]] if self.count < len(self.labels) else []
-        node = Node([*arguments, *self.flags, *own], self.folder / f"node-{self.count}", prefix,
+        node = Node([*arguments, *self.flags, *own, *last], self.folder / f"node-{self.count}", prefix,
                     env={"MANTA_TEST_NODE": str(self.count)})
         self.count += 1
         self.nodes.append(node)
         return node
 
     def start_head(self):
-        prefix, env = self.make_place("head", 0)
-        keys = ["--keys", self.keys] if self.keys is not None else []
-        head = self.start(prefix, "--head", "--listen", env["MANTA_LISTEN"], "--state-dir", self.folder / "state", *keys)
+        self.head_prefix, env = self.make_place("head", 0)
+        head = self.start_head_at(env["MANTA_LISTEN"])
         self.address = head.wait_for("mantad: the head listens on ")
         return head
+
+    def start_head_at(self, listen):
+        keys = ["--keys", self.keys] if self.keys is not None else []
+        return self.start(self.head_prefix, "--head", "--listen", listen, "--state-dir", self.folder / "state", *keys,
+                          last=self.head_flags)
+
+    def restart_head(self, pause_s=1.5):
+        """Kills the head and starts it again with what it has written."""
+        self.head.kill(signal.SIGKILL)
+        time.sleep(pause_s)
+        self.head = self.start_head_at(self.address)
+        self.head.wait_for("mantad: the head listens on ")
 
     def add(self):
         prefix, env = self.make_place("node", self.count)

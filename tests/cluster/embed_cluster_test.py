@@ -35,18 +35,32 @@ class EmbedOnACluster(EmbedTest):
             worked = [node for node in cluster.nodes if "actor has a worker" in cluster.log_of(node)]
             self.assertEqual(len(worked), 3)
 
+    def embed_while(self, cluster, happens, out="there"):
+        """`happens` when the last node has been at work for a moment."""
+        def when_it_works():
+            wait_until(lambda: "actor has a worker" in cluster.log_of(cluster.nodes[2]))
+            time.sleep(0.3)  # into its batches
+            happens()
+
+        thread = threading.Thread(target=when_it_works)
+        thread.start()
+        self.embed_there(cluster, self.out.parent / out)
+        thread.join()
+
     def test_a_node_killed_in_the_middle_costs_no_row(self):
         with Cluster(nodes=3) as cluster:
-            def kill_when_it_works():
-                wait_until(lambda: "actor has a worker" in cluster.log_of(cluster.nodes[2]))
-                time.sleep(0.3)  # into its batches
-                cluster.nodes[2].kill(signal.SIGKILL)
+            self.embed_while(cluster, lambda: cluster.nodes[2].kill(signal.SIGKILL))
 
-            killer = threading.Thread(target=kill_when_it_works)
-            killer.start()
-            self.embed_there(cluster, self.out.parent / "there")
-            self.assertIsNotNone(cluster.nodes[2].process.poll(), "it ended before the node was killed")
-            killer.join()
+    def test_a_node_drained_in_the_middle_costs_no_row(self):
+        with Cluster(nodes=3) as cluster:
+            codes = []
+            self.embed_while(cluster, lambda: codes.append(cluster.nodes[2].kill(signal.SIGTERM)))
+            self.assertEqual(codes, [0], cluster.logs())
+
+    def test_a_head_killed_and_started_again_in_the_middle_costs_no_row(self):
+        for head_cpus in (0, 1):
+            with self.subTest(head_cpus=head_cpus), Cluster(nodes=3, head_cpus=head_cpus) as cluster:
+                self.embed_while(cluster, cluster.restart_head, f"there-{head_cpus}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 // A graph of tasks whose objects cross nodes, checked by content: each task makes an array that depends on its number and on
 // what it read, and reads every word of its arguments. The driver computes what must come out without any of it.
 //
-//   graph TASKS SEED [LEAST_BYTES MOST_BYTES]
+//   graph TASKS SEED [LEAST_BYTES MOST_BYTES [RETRIES]]
 #include <manta/manta.h>
 
 #include <cmath>
@@ -65,6 +65,7 @@ int program(int argc, char** argv) {
   std::mt19937_64 chance(argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 1);
   const double least = argc > 3 ? std::atof(argv[3]) : 100e3;
   const double most = argc > 4 ? std::atof(argv[4]) : 8e6;
+  const int retries = argc > 5 ? std::atoi(argv[5]) : manta::TaskOptions().retries;
   constexpr size_t kWindow = 24;
 
   struct Made {
@@ -98,8 +99,8 @@ int program(int argc, char** argv) {
     const Made second = pick();
     const double part = std::uniform_real_distribution<>(0, 1)(chance);
     const auto words = static_cast<size_t>(least * std::pow(most / least, part) / 8);
-    Made made{manta::remote<&step>(number, words, first.ref, second.ref), key_of(number, first.key, second.key)};
-    looks.push_back(manta::remote<&look>(made.ref));
+    Made made{manta::remote<&step>.with({.retries = retries})(number, words, first.ref, second.ref), key_of(number, first.key, second.key)};
+    looks.push_back(manta::remote<&look>.with({.retries = retries})(made.ref));
     expected.push_back(made.key);
     if (window.size() < kWindow) {
       window.push_back(std::move(made));

@@ -8,7 +8,11 @@ namespace {
 
 template <typename Variant, size_t... I>
 void add_seeds(std::vector<std::string>& out, char which, std::index_sequence<I...>) {
-  (out.push_back(which + wire::encode_one_of(Variant(std::in_place_index<I>))), ...);
+  const auto encoded = [](const Variant& variant) {
+    if constexpr (std::is_same_v<Variant, wire::ToHead>) return wire::encode_to_head({.number = 1, .message = variant});
+    if constexpr (std::is_same_v<Variant, wire::FromHead>) return wire::encode_from_head(variant);
+  };
+  (out.push_back(which + encoded(Variant(std::in_place_index<I>))), ...);
 }
 
 }  // namespace
@@ -22,8 +26,8 @@ std::vector<std::string> seeds() {
   info.labels = {{"a", "b"}};
   info.capacity.devices = {{.share = 1, .memory_bytes = 2}};
   info.capacity.custom = {{"tpu", 4}};
-  out.push_back('\0' + wire::encode_to_head(wire::Join{.version = "v", .info = info, .nonce = 9}));
-  out.push_back('\0' + wire::encode_to_head(wire::HeadRequest{5, wire::CreateActor{}}));
+  out.push_back('\0' + wire::encode_to_head({.message = wire::Join{.version = "v", .info = info, .nonce = 9}}));
+  out.push_back('\0' + wire::encode_to_head({.number = 4, .message = wire::HeadRequest{5, wire::CreateActor{}}}));
   out.push_back('\1' + wire::encode_from_head(wire::Joined{.nonce = 1, .number = 3, .cluster = "c", .members = {info}}));
   return out;
 }

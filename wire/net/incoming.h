@@ -29,6 +29,13 @@ class Incoming {
     ++last;
     return Verdict::kNew;
   }
+  /// Of one whose gaps cannot be asked for: every later one is new.
+  Verdict accept_later(const std::string& key, uint64_t stream, uint64_t sequence) {
+    uint64_t& last = find(key, stream).last;
+    if (sequence <= last) return Verdict::kDuplicate;
+    last = sequence;
+    return Verdict::kNew;
+  }
   /// Up to which number everything has come.
   [[nodiscard]] uint64_t last(const std::string& key, uint64_t stream) { return find(key, stream).last; }
 

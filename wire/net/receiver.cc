@@ -169,8 +169,8 @@ void Receiver::on_stranger(const Origin& origin, BatchReader& batch) {
     if (entry.what != EntryWhat::kFrame)
       return refuse(origin, 0, Status(Code::kInvalid, "it speaks for a channel before it has joined"));
   }
-  // A gap cannot be asked for without a number; what it sends again comes in order.
-  if (incoming_.accept(origin.key, header.stream, header.sequence) != Incoming::Verdict::kNew) return;
+  // A gap cannot be asked for without a number: whoever wants to join asks until it is answered.
+  if (incoming_.accept_later(origin.key, header.stream, header.sequence) != Incoming::Verdict::kNew) return;
   for (Entry entry; batch.next(entry);) on_frame(origin, 0, entry);
 }
 

@@ -65,6 +65,15 @@ TEST(Outgoing, AsksAfterAWhileWithoutProgress) {
   EXPECT_FALSE(outgoing.must_ask(now)) << "nothing is missing";
 }
 
+TEST(Incoming, OfAStrangerEveryLaterOneIsNew) {
+  Incoming incoming;
+  EXPECT_EQ(incoming.accept_later("k", 9, 3), Verdict::kNew);  // the first ones were lost
+  EXPECT_EQ(incoming.accept_later("k", 9, 3), Verdict::kDuplicate);
+  EXPECT_EQ(incoming.accept_later("k", 9, 2), Verdict::kDuplicate);
+  EXPECT_EQ(incoming.accept("k", 9, 4), Verdict::kNew);  // it has joined
+  EXPECT_EQ(incoming.accept("k", 9, 6), Verdict::kGap);
+}
+
 // A line that loses runs of batches, and repeats what was sent when it is asked: everything counts once and in order.
 TEST(Streams, WhatALineLosesIsSentAgain) {
   for (uint64_t seed = 1; seed <= 200; ++seed) {
