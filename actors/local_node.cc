@@ -147,6 +147,7 @@ Result<LocalNode> start_local_node(const char* daemon_hint) {
     const std::pair<const char*, const char*> of_cluster[] = {{"MANTA_LISTEN", "--listen"},
                                                               {"MANTA_ADVERTISE", "--advertise"},
                                                               {"MANTA_KEYS", "--keys"},
+                                                              {"MANTA_LABELS", "--labels"},
                                                               {"MANTA_JOIN_TOKEN", "--join-token"}};
     for (const auto& [name, flag] : of_cluster)
       if (const char* value = setting(name)) words.insert(words.end(), {flag, value});

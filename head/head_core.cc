@@ -46,6 +46,7 @@ void HeadCore::on(wire::HeadClientJoined& message) {
   if (job.ended != 0) return;
   job.driver = message.process;
   job.name = message.job_name;
+  if (const Membership::Member* member = members_.find(from_)) job.submission = submission_of(member->info);
   effects_.records.push_back(to_record(job));
 }
 

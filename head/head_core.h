@@ -17,6 +17,8 @@
 // table is bounded; lineage in bytes. 5 Nothing is said to a node that is no member.
 #pragma once
 
+#include "head/job_orders.h"
+#include "head/job_table.h"
 #include "head/membership.h"
 #include "head/placement_groups.h"
 #include "head/placement_policy.h"
@@ -44,23 +46,31 @@ struct HeadSettings {
   size_t max_lineage_bytes = size_t{64} << 20;
   size_t max_drain_waiters = 100;  ///< A node: who hears when it is gone.
   MembershipSettings membership = {};
+  JobSettings jobs = {};
 };
 
 /// What one step led to. The messages may leave once the records are as durable as the store promises.
 struct HeadEffects {
   std::vector<wire::ToNode> messages;
   std::vector<Record> records;
+  std::vector<FileOrder> files;
 };
 
 class HeadCore {
  public:
-  explicit HeadCore(HeadSettings settings = {}) : settings_(settings), members_(settings.membership) {}
+  explicit HeadCore(HeadSettings settings = {})
+      : settings_(settings), members_(settings.membership), jobs_table_(settings.jobs) {}
 
   /// What node `from` says; 0 is one that has no number yet. `number`: see wire::Told. What was said before has no effect.
   [[nodiscard]] HeadEffects step(wire::NodeNumber from, wire::ToHead message, int64_t now_us, uint64_t number = 0);
   [[nodiscard]] HeadEffects tick(int64_t now_us);
   /// When `tick` is due; may be early, never late.
   [[nodiscard]] std::optional<int64_t> next_deadline_us() const;
+
+  /// What to add to the time of `step` to get the time since 1970: for what people read, and deadlines over restarts.
+  void set_wall(int64_t wall_us) { jobs_table_.set_wall(wall_us); }
+  /// The program of this hash is there as a whole: found at the start, or its last piece was stored.
+  [[nodiscard]] HeadEffects program_stored(const std::string& hash, uint64_t bytes, int64_t now_us);
 
   /// Takes the records of an earlier life, oldest first. kInvalid when one is not what a head writes.
   Status replay(const std::vector<Record>& records);
@@ -96,6 +106,7 @@ class HeadCore {
   [[nodiscard]] const Actor* find(const wire::ActorKey& actor) const;
   [[nodiscard]] const Membership& members() const { return members_; }
   [[nodiscard]] const PlacementGroups& groups() const { return groups_; }
+  [[nodiscard]] const JobTable& submitted() const { return jobs_table_; }
   [[nodiscard]] size_t lineage_bytes() const { return lineage_bytes_; }
   [[nodiscard]] size_t lineage_tasks() const { return lineage_.size(); }
   /// Every durable table as records in a fixed order: equal tables, equal records.
@@ -114,6 +125,9 @@ class HeadCore {
   void on(wire::HeadNodeLost& message);
   void on(wire::HeadNodeReturns& message);
   void on(wire::BundlesPrepared& message);
+  void on(wire::JobReport& message);
+  void on(wire::JobLogPart& message);
+  void on(wire::GetProgramPart& message);
 
   void end_job(uint64_t driver, const wire::WireStatus& cause);
   [[nodiscard]] bool is_running(uint64_t job) const;
@@ -133,6 +147,11 @@ class HeadCore {
 
   void on_request(uint64_t from, wire::DrainNode& message);
   void on_request(uint64_t from, wire::ReleaseActor& message);
+  void on_request(uint64_t from, wire::SubmitJob& message);
+  void on_request(uint64_t from, wire::UploadProgram& message);
+  void on_request(uint64_t from, wire::StopJob& message);
+  void on_request(uint64_t from, wire::FindJob& message);
+  void on_request(uint64_t from, wire::ReadJobLog& message);
 
   using TaskKey = std::pair<uint64_t, uint64_t>;     // owner, sequence
   using Name = std::pair<std::string, std::string>;  // name space, name
@@ -160,7 +179,8 @@ class HeadCore {
   void take_up_members();
   void greet(wire::NodeNumber number, uint64_t nonce);
   void note_takes_work(wire::NodeNumber number);
-  void node_gone(wire::NodeNumber number, const Status& why);
+  /// `in_order`: it left, rather than was lost.
+  void node_gone(wire::NodeNumber number, const Status& why, bool in_order = false);
   /// What is on it goes elsewhere, if it can.
   void node_drains(wire::NodeNumber number);
   void move_away(Actor& actor);
@@ -174,6 +194,18 @@ class HeadCore {
   void take_actors_out_of(uint64_t group);
   [[nodiscard]] uint64_t job_of(uint64_t process) const;
   void answer(uint64_t to, uint64_t request, wire::PlacementGroupUpdate update);
+
+  /// Lets `change` work on jobs_table_, and passes on what it led to.
+  template <typename Change>
+  void change_jobs(Change change);
+  void answer(uint64_t to, wire::JobAnswer message);
+  [[nodiscard]] Status may_have_jobs() const;
+  void jobs_of_node_lost(wire::NodeNumber node, const wire::WireStatus& cause, bool in_order);
+  void tick_jobs();
+  /// kDied for the driver of an attempt that is over.
+  [[nodiscard]] Status check_job_label(const wire::NodeInfo& info) const;
+  /// Which submitted job's driver came with this node; 0: none.
+  [[nodiscard]] static uint64_t submission_of(const wire::NodeInfo& info);
 
   void write(const Actor& actor);
   void drop_lineage(const TaskKey& key);
@@ -202,6 +234,7 @@ class HeadCore {
   Membership members_;
   PlacementPolicy policy_;
   PlacementGroups groups_;
+  JobTable jobs_table_;
   std::map<uint64_t, std::set<wire::ActorKey>> in_group_;  // actors that are not dead, by the group they ask for
   std::string cluster_;                                    // empty: alone
   bool has_begun_ = false;                                 // the head's own node has joined in this life

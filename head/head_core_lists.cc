@@ -59,8 +59,28 @@ Row row_of(const HeadCore::Actor& actor) {
           {"cause", actor.cause.message}};
 }
 
+Row row_of(const JobTable::Job& job) {
+  constexpr const char* kStates[] = {"submitted", "pending", "running", "succeeded", "failed", "stopped"};
+  const SubmittedJobRecord& row = job.row;
+  return {{"job", std::to_string(row.job)},
+          {"kind", "submitted"},
+          {"name", row.spec.name},
+          {"key", row.spec.key},
+          {"state", kStates[row.state]},
+          {"node", std::to_string(row.node)},
+          {"pid", std::to_string(row.pid)},
+          {"attempt", std::to_string(row.attempt)},
+          {"exit_code", std::to_string(row.exit_code)},
+          {"submitted_us", std::to_string(row.submitted_us)},
+          {"started_us", std::to_string(row.started_us)},
+          {"ended_us", std::to_string(row.ended_us)},
+          {"cause", row.cause.message}};
+}
+
 Row row_of(const JobRecord& job) {
   return {{"job", std::to_string(job.driver)},
+          {"kind", job.submission == 0 ? "driver" : "attempt"},
+          {"submission", std::to_string(job.submission)},
           {"name", job.name},
           {"state", job.ended == 0        ? "running"
                     : job.cause.code == 0 ? "ended"
@@ -150,7 +170,15 @@ void HeadCore::on_request(uint64_t from, wire::ListRequest& message) {
     switch (static_cast<wire::ListOf>(message.what)) {
       case wire::ListOf::kNodes: add_rows(members_.members(), message, filters, listed); break;
       case wire::ListOf::kActors: add_rows(actors_, message, filters, listed); break;
-      case wire::ListOf::kJobs: add_rows(jobs_, message, filters, listed); break;
+      case wire::ListOf::kJobs:
+        // Submitted ones first: their numbers are smaller than those of drivers.
+        if (key_of<uint64_t>(message.cursor) < JobTable::kMaxJob) {
+          add_rows(jobs_table_.jobs(), message, filters, listed);
+          if (!listed.cursor.empty()) break;
+          listed.cursor = cursor_of(JobTable::kMaxJob - 1);
+        }
+        add_rows(jobs_, message, filters, listed);
+        break;
       case wire::ListOf::kPlacementGroups: add_rows(groups_.groups(), message, filters, listed); break;
       default: listed.status = wire::to_wire(Status(Code::kInvalid, "no list " + std::to_string(message.what)));
     }

@@ -63,6 +63,7 @@ void HeadCore::begin_life(const wire::Join& own) {
   policy_.start(life_);
   members_.start(life_, now_us_);
   groups_.start(life_, false);
+  jobs_table_.start(now_us_);
 }
 
 void HeadCore::on(wire::Join& message) {
@@ -72,6 +73,7 @@ void HeadCore::on(wire::Join& message) {
         {own ? kHeadNode : 0, wire::JoinRefused{message.nonce, wire::to_wire(status), message.info.endpoint}});
   };
   if (!own && !has_begun_) return refuse(Status(Code::kUnavailable, "the head is not ready to take nodes"));
+  if (const Status status = check_job_label(message.info); !status.ok()) return refuse(status);
   if (own && !has_begun_) take_up_members();
   if (const Membership::Member* before = members_.find(kHeadNode);
       own && before != nullptr && before->nonce != message.nonce)
@@ -90,6 +92,7 @@ void HeadCore::on(wire::Join& message) {
   }
   greet(joined->number, message.nonce);
   if (!joined->is_new) return;
+  jobs_table_.room_grew();
   groups_.room_grew(now_us_);
   retry_unplaced(joined->number);
 }
@@ -141,6 +144,7 @@ void HeadCore::note_takes_work(NodeNumber number) {
   if (node == nullptr || node->takes_work == takes_work) return;
   policy_.set_takes_work(number, takes_work);
   if (!takes_work) return;
+  jobs_table_.room_grew();
   groups_.room_grew(now_us_);
   retry_unplaced(number);
 }
@@ -153,17 +157,19 @@ HeadEffects HeadCore::tick(int64_t now_us) {
   for (NodeNumber number : overdue.suspects) note_takes_work(number);
   for (const wire::NodeGone& gone : overdue.gone)
     policy_.set_takes_work(gone.number, false);  // of several, none is a refuge
-  for (const wire::NodeGone& gone : overdue.gone) node_gone(gone.number, wire::from_wire(gone.cause));
+  for (const wire::NodeGone& gone : overdue.gone)
+    if (members_.find(gone.number) != nullptr) node_gone(gone.number, wire::from_wire(gone.cause));  // else it went with another
   GroupStep step{policy_, now_us};
   groups_.tick(step);
   carry_out(step);
+  tick_jobs();
   return std::exchange(effects_, {});
 }
 
 void HeadCore::on(wire::HeadNodeLeaves& message) {
   if (message.number != from_ || is_alone() || from_ == kHeadNode) return;
   const std::string why = message.reason.empty() ? "" : ": " + message.reason;
-  node_gone(from_, message.is_drained ? wire::preempted("it was drained" + why) : Status(Code::kDied, "it left" + why));
+  node_gone(from_, message.is_drained ? wire::preempted("it was drained" + why) : Status(Code::kDied, "it left" + why), true);
 }
 
 void HeadCore::on(wire::HeadNodeLost& message) {
@@ -175,11 +181,14 @@ void HeadCore::on(wire::HeadNodeLost& message) {
 std::optional<int64_t> HeadCore::next_deadline_us() const {
   const std::optional<int64_t> of_members = members_.next_deadline_us();
   const std::optional<int64_t> of_groups = groups_.next_deadline_us();
-  if (!of_members || !of_groups) return of_members ? of_members : of_groups;
-  return std::min(*of_members, *of_groups);
+  const std::optional<int64_t> of_jobs = has_begun_ ? jobs_table_.next_deadline_us() : std::nullopt;
+  std::optional<int64_t> first;
+  for (const std::optional<int64_t>& one : {of_members, of_groups, of_jobs})
+    if (one) first = std::min(first.value_or(*one), *one);
+  return first;
 }
 
-void HeadCore::node_gone(NodeNumber number, const Status& why) {
+void HeadCore::node_gone(NodeNumber number, const Status& why, bool in_order) {
   const wire::NodeInfo info = members_.find(number)->info;
   const wire::WireStatus cause = wire::to_wire(why.with_context("node " + info.name + " was lost"));
   members_.remove(number);
@@ -201,6 +210,7 @@ void HeadCore::node_gone(NodeNumber number, const Status& why) {
   GroupStep step{policy_, now_us_};
   groups_.node_lost(number, step);
   carry_out(step);
+  jobs_of_node_lost(number, cause, in_order);
   const auto placed = on_node_.extract(number);
   if (!placed) return;
   for (const ActorKey& key : placed.mapped()) {
@@ -248,6 +258,7 @@ void HeadCore::on(wire::HeadNodeReturns& message) {
   groups_.node_returned(from_, message.bundles, step);
   carry_out(step);
   take_actors_back(message);
+  jobs_table_.node_returned(from_, now_us_);
   for (const wire::ActorWatch& one : message.watches) {
     wire::WatchActor watch{one.actor};
     if (processes_.contains(one.watcher)) on_request(one.watcher, watch);

@@ -37,6 +37,7 @@ std::vector<Record> HeadCore::snapshot() const {
   for (const auto& [number, heard] : heard_)
     if (heard.durable != 0) records.push_back(to_record(HeardRecord{number, heard.durable}));
   for (const auto& [number, group] : groups_.groups()) records.push_back(to_record(PlacementGroups::row_of(group)));
+  std::ranges::move(jobs_table_.snapshot(), std::back_inserter(records));
   for (const auto& [driver, job] : jobs_) records.push_back(to_record(job));
   for (const auto& [key, actor] : actors_) {
     if (actor.phase == ActorPhase::kDead) continue;
@@ -59,6 +60,10 @@ Status HeadCore::replay_one(const Record& record) {
     case Table::kPlacementGroups: {
       MANTA_ASSIGN_OR_RETURN(PlacementGroupRecord stored, from_record<PlacementGroupRecord>(record));
       return groups_.replay(std::move(stored));
+    }
+    case Table::kSubmittedJobs: {
+      MANTA_ASSIGN_OR_RETURN(SubmittedJobRecord stored, from_record<SubmittedJobRecord>(record));
+      return jobs_table_.replay(std::move(stored));
     }
     case Table::kJobs: {
       MANTA_ASSIGN_OR_RETURN(JobRecord job, from_record<JobRecord>(record));
@@ -127,6 +132,7 @@ Status HeadCore::replay_node(const Record& record) {
 void HeadCore::check_invariants() const {
   members_.check_invariants();
   groups_.check_invariants();
+  jobs_table_.check_invariants();
   size_t dead = 0;
   for (const auto& [key, actor] : actors_) {
     MANTA_CHECK(actor.incarnation > static_cast<uint32_t>(actor.restarts_used), actor.incarnation);

@@ -24,7 +24,10 @@ HeadServer::HeadServer(Durability durability, OpenStore open, HeadSettings setti
       clock_(clock),
       core_(settings),
       wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-      open_(std::move(open)) {}
+      open_(std::move(open)) {
+  const auto wall = std::chrono::system_clock::now().time_since_epoch();
+  core_.set_wall(std::chrono::duration_cast<std::chrono::microseconds>(wall).count() - now_us());
+}
 
 std::unique_ptr<HeadServer> HeadServer::local(OpenStore open, HeadSettings settings, const Clock& clock) {
   return std::unique_ptr<HeadServer>(new HeadServer(Durability::kLocal, std::move(open), settings, clock));
@@ -37,6 +40,15 @@ Result<std::unique_ptr<HeadServer>> HeadServer::lasting(std::unique_ptr<Store> s
   MANTA_RETURN_IF_ERROR(server->core_.replay(records));
   server->store_ = std::move(store);
   return server;
+}
+
+Status HeadServer::keep_files(const std::filesystem::path& folder, JobLogs::Settings logs) {
+  MANTA_ASSIGN_OR_RETURN(files_, JobFiles::open(folder, logs));
+  for (uint64_t job : files_->logged_jobs())
+    if (!core_.submitted().jobs().contains(job)) (void)files_->carry_out(DropLog{job}, now_us());
+  for (const JobFiles::Stored& program : files_->found())
+    MANTA_RETURN_IF_ERROR(take(core_.program_stored(program.hash, program.bytes, now_us())));
+  return {};
 }
 
 HeadServer::~HeadServer() {
@@ -69,11 +81,21 @@ Status HeadServer::send(wire::NodeNumber from, wire::Told told) {
 
 Status HeadServer::tick() {
   MANTA_RETURN_IF_ERROR(can_write());
-  return take(core_.tick(now_us()));
+  HeadEffects effects = core_.tick(now_us());
+  if (files_) std::ranges::move(files_->tick(now_us()), std::back_inserter(effects.messages));
+  return take(std::move(effects));
+}
+
+std::optional<int64_t> HeadServer::next_deadline_us() const {
+  const std::optional<int64_t> of_core = core_.next_deadline_us();
+  const std::optional<int64_t> of_files = files_ ? files_->next_deadline_us() : std::nullopt;
+  if (!of_core || !of_files) return of_core ? of_core : of_files;
+  return std::min(*of_core, *of_files);
 }
 
 Status HeadServer::take(HeadEffects effects) {
-  if (!effects.records.empty()) MANTA_RETURN_IF_ERROR(write(std::move(effects.records)));
+  std::vector<JobFiles::Seal> seals = carry_out_files(effects);
+  if (!effects.records.empty() || !seals.empty()) MANTA_RETURN_IF_ERROR(write(std::move(effects.records), std::move(seals)));
   // Also a message that writes nothing waits behind those that do: what it tells may rest on them.
   const bool must_wait = durability_ == Durability::kLasting && last_batch_ > [this] {
     std::lock_guard lock(mutex_);
@@ -86,6 +108,23 @@ Status HeadServer::take(HeadEffects effects) {
     std::ranges::move(effects.messages, std::back_inserter(ready_));
   }
   return {};
+}
+
+// Without a place for files nothing is answered: a session of one node takes no jobs.
+std::vector<JobFiles::Seal> HeadServer::carry_out_files(HeadEffects& effects) {
+  std::vector<JobFiles::Seal> seals;
+  std::deque<FileOrder> orders(std::make_move_iterator(effects.files.begin()), std::make_move_iterator(effects.files.end()));
+  for (; files_ && !orders.empty(); orders.pop_front()) {
+    JobFiles::Done done = files_->carry_out(std::move(orders.front()), now_us());
+    std::ranges::move(done.answers, std::back_inserter(effects.messages));
+    if (!done.stored) continue;
+    seals.push_back(std::move(done.seal));
+    HeadEffects more = core_.program_stored(done.stored->hash, done.stored->bytes, now_us());
+    std::ranges::move(more.messages, std::back_inserter(effects.messages));
+    std::ranges::move(more.records, std::back_inserter(effects.records));
+    std::ranges::move(more.files, std::back_inserter(orders));
+  }
+  return seals;
 }
 
 std::vector<wire::ToNode> HeadServer::receive() {
@@ -104,7 +143,7 @@ Status HeadServer::store_status() const {
   return store_status_;
 }
 
-Status HeadServer::write(std::vector<Record> records) {
+Status HeadServer::write(std::vector<Record> records, std::vector<JobFiles::Seal> seals) {
   const size_t bytes = size_of(records);
   {
     std::lock_guard lock(mutex_);
@@ -115,12 +154,21 @@ Status HeadServer::write(std::vector<Record> records) {
       MANTA_LOG(kError, "head", "no longer written", {"why", store_status_});
       return {};
     }
-    queue_.push_back({++last_batch_, std::move(records), bytes});
+    queue_.push_back({++last_batch_, std::move(records), std::move(seals), bytes});
     queued_bytes_ += bytes;
   }
   if (!writer_.joinable()) writer_ = std::thread([this] { write_loop(); });
   has_work_.notify_one();
   return {};
+}
+
+Status HeadServer::append(std::deque<Batch>& batches) {
+  std::vector<Record> records;
+  for (Batch& batch : batches) {
+    for (const JobFiles::Seal& seal : batch.seals) MANTA_RETURN_IF_ERROR(seal());
+    std::ranges::move(batch.records, std::back_inserter(records));
+  }
+  return records.empty() ? Status() : store_->append(records);
 }
 
 // Group commit: whatever has gathered while the disk was busy is the next transaction.
@@ -137,13 +185,9 @@ void HeadServer::write_loop() {
       if (opened.ok()) store_ = std::move(*opened);
       status = opened.ok() ? Status() : opened.status();
     }
-    std::vector<Record> records;
     size_t bytes = 0;
-    for (Batch& batch : batches) {
-      std::ranges::move(batch.records, std::back_inserter(records));
-      bytes += batch.bytes;
-    }
-    if (status.ok()) status = store_->append(records);
+    for (const Batch& batch : batches) bytes += batch.bytes;
+    if (status.ok()) status = append(batches);
     lock.lock();
     queued_bytes_ -= bytes;
     if (status.ok()) {

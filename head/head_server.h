@@ -12,6 +12,7 @@
 #include "common/clock.h"
 #include "common/fd.h"
 #include "head/head_core.h"
+#include "head/job_files.h"
 #include "head/store.h"
 #include "wire/head_link.h"
 
@@ -36,6 +37,8 @@ class HeadServer : public wire::HeadLink {
   /// Lasting: takes up what the store holds. Fails when it cannot be read.
   static Result<std::unique_ptr<HeadServer>> lasting(std::unique_ptr<Store> store, HeadSettings settings = {},
                                                      const Clock& clock = Clock::real());
+  /// Before anything is sent: submitted jobs have their programs and logs in this folder. Without it none are stored.
+  Status keep_files(const std::filesystem::path& folder, JobLogs::Settings logs = {});
 
   ~HeadServer() override;
 
@@ -43,7 +46,7 @@ class HeadServer : public wire::HeadLink {
   Status send(wire::NodeNumber from, wire::Told told) override;
   std::vector<wire::ToNode> receive() override;
   [[nodiscard]] int wake_fd() const override { return wake_.get(); }
-  [[nodiscard]] std::optional<int64_t> next_deadline_us() const override { return core_.next_deadline_us(); }
+  [[nodiscard]] std::optional<int64_t> next_deadline_us() const override;
   Status tick() override;
 
   /// Why nothing is written any more; OK while all is well.
@@ -53,6 +56,7 @@ class HeadServer : public wire::HeadLink {
   struct Batch {
     uint64_t number = 0;
     std::vector<Record> records;
+    std::vector<JobFiles::Seal> seals;  ///< First: the records count on them.
     size_t bytes = 0;
   };
   struct Held {
@@ -64,12 +68,15 @@ class HeadServer : public wire::HeadLink {
   [[nodiscard]] int64_t now_us() const;
   [[nodiscard]] Status can_write() const;
   Status take(HeadEffects effects);
+  [[nodiscard]] std::vector<JobFiles::Seal> carry_out_files(HeadEffects& effects);
   void write_loop();
-  Status write(std::vector<Record> records);
+  [[nodiscard]] Status append(std::deque<Batch>& batches);
+  Status write(std::vector<Record> records, std::vector<JobFiles::Seal> seals);
 
   const Durability durability_;
   const Clock& clock_;
   HeadCore core_;
+  std::optional<JobFiles> files_;
   std::vector<wire::ToNode> ready_;
   std::deque<Held> held_;
   uint64_t last_batch_ = 0;

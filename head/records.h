@@ -6,6 +6,7 @@
 #include "wire/cluster.h"
 #include "wire/frame.h"
 #include "wire/group_messages.h"
+#include "wire/job_messages.h"
 #include "wire/messages.h"
 
 #include <manta/ids.h>
@@ -47,10 +48,9 @@ struct JobRecord {
   std::string name;
   uint64_t ended = 0;  ///< 0: it runs; else the how-manieth to end.
   wire::WireStatus cause;
-  std::string submit_key;
-  int32_t exit_code = 0;
+  uint64_t submission = 0;  ///< The submitted job whose driver it is; 0: it came by itself.
   [[nodiscard]] std::string key() const { return detail::hex64(driver); }
-  MSGPACK_DEFINE(driver, name, ended, cause, submit_key, exit_code)
+  MSGPACK_DEFINE(driver, name, ended, cause, submission)
 };
 
 struct ActorRecord {
@@ -95,6 +95,28 @@ struct PlacementGroupRecord {
   std::vector<wire::NodeNumber> nodes;  ///< Of each bundle; none while it is not reserved.
   [[nodiscard]] std::string key() const { return detail::hex64(group); }
   MSGPACK_DEFINE(group, owner, job, spec, attempt, nodes)
+};
+
+struct SubmittedJobRecord {
+  static constexpr Table kTable = Table::kSubmittedJobs;
+  uint64_t job = 0;
+  wire::SubmitJob spec;
+  uint8_t state = 0;
+  uint32_t attempt = 0;  ///< From 1; 0: none was made.
+  int32_t retries_used = 0;
+  wire::NodeNumber node = 0;  ///< Where the attempt is; 0: nowhere.
+  bool has_begun = false;     ///< The attempt: its driver was started.
+  int32_t pid = 0;
+  int32_t exit_code = 0;
+  wire::WireStatus cause;
+  wire::WireStatus stop;     ///< Why it shall end; OK: it shall not.
+  int64_t submitted_us = 0;  ///< Since 1970.
+  int64_t started_us = 0;
+  int64_t ended_us = 0;
+  uint64_t ended = 0;  ///< 0: not over; else the how-manieth to end.
+  [[nodiscard]] std::string key() const { return detail::hex64(job); }
+  MSGPACK_DEFINE(job, spec, state, attempt, retries_used, node, has_begun, pid, exit_code, cause, stop, submitted_us,
+                 started_us, ended_us, ended)
 };
 
 template <typename Row>

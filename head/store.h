@@ -13,8 +13,16 @@
 
 namespace manta::head {
 
-enum class Table : uint8_t { kNodes = 0, kJobs = 1, kActors = 2, kActorStates = 3, kLineage = 4, kPlacementGroups = 5 };
-inline constexpr int kTables = 6;
+enum class Table : uint8_t {
+  kNodes = 0,
+  kJobs = 1,
+  kActors = 2,
+  kActorStates = 3,
+  kLineage = 4,
+  kPlacementGroups = 5,
+  kSubmittedJobs = 6,
+};
+inline constexpr int kTables = 7;
 
 /// One change: the row `key` of `table` becomes `value`, or is gone. Keys are unique within a table.
 struct Record {

@@ -39,6 +39,11 @@ Result<ClientMessage> decode_client_message(const wire::Frame& frame) {
     case wire::Type::kGetPlacementGroup: return as<wire::GetPlacementGroup>(frame);
     default: break;
   }
+  if (frame.type == wire::SubmitJob::kType) return as<wire::SubmitJob>(frame);
+  if (frame.type == wire::UploadProgram::kType) return as<wire::UploadProgram>(frame);
+  if (frame.type == wire::StopJob::kType) return as<wire::StopJob>(frame);
+  if (frame.type == wire::FindJob::kType) return as<wire::FindJob>(frame);
+  if (frame.type == wire::ReadJobLog::kType) return as<wire::ReadJobLog>(frame);
   return Status(Code::kInvalid, "no client sends a message of type " + std::to_string(static_cast<int>(frame.type)));
 }
 

@@ -97,6 +97,18 @@ void ClusterSide::refresh_keys() {
     MANTA_LOG(kError, "raylet", "the keys folder cannot be read", {"why", status});
 }
 
+void ClusterSide::give_token(wire::RunJob& order) {
+  constexpr int64_t kGoodForS = 3600;
+  if (!self_.gatekeeper || order.has_begun) return;
+  Result<std::string> token = self_.gatekeeper->make_token(wire::LinkRole::kDriver, self_.info.endpoint,
+                                                           self_.info.public_key, std::time(nullptr) + kGoodForS);
+  if (token.ok()) {
+    order.join_token = std::move(*token);
+  } else {
+    MANTA_LOG(kError, "raylet", "no token for a job's driver", {"job", order.job}, {"why", token.status()});
+  }
+}
+
 void ClusterSide::leave(const std::string& reason, bool is_drained) {
   if (!is_head()) (void)tell_head(wire::HeadNodeLeaves{self_.info.number, reason, is_drained});
 }
@@ -239,11 +251,14 @@ void ClusterSide::on_members(const wire::Members& members) {
       MANTA_LOG(kError, "raylet", "a member cannot be reached", {"node", info.number}, {"why", status});
     members_[info.number] = info;
     if (info.number == wire::kHeadNode) is_head_lost_ = false;
+    if (self_.gatekeeper && info.is_driver && info.labels.contains(wire::kJobLabel))
+      job_drivers_[info.number] = info.public_key;
     node_.peer_joined(info);
   }
   for (const wire::NodeGone& gone : members.gone) {
     if (gone.number == self_.info.number) continue;
     link_.remove_peer(gone.number);
+    if (const auto driver = job_drivers_.extract(gone.number)) self_.gatekeeper->forget(driver.mapped());
     if (gone.number == wire::kHeadNode) {
       begin_anew_with_head();
     } else {

@@ -76,6 +76,8 @@ class ClusterSide {
   /// Readable when who may come in has changed; -1: never. Then refresh_keys.
   [[nodiscard]] int keys_fd() const { return self_.gatekeeper ? self_.gatekeeper->wake_fd() : -1; }
   void refresh_keys();
+  /// In a cluster with keys: what the job's driver needs to come in. On the head's node.
+  void give_token(wire::RunJob& order);
   /// This node goes: the head need not find out.
   void leave(const std::string& reason, bool is_drained);
 
@@ -156,6 +158,8 @@ class ClusterSide {
     int64_t until_us = 0;
   };
   std::map<wire::NodeNumber, Refused> refused_;  // by a number for the time being
+
+  std::map<wire::NodeNumber, std::string> job_drivers_;  // on the head's node: their keys, which go with them
 
   std::map<ChannelId, Half> halves_;
   std::map<ProcessId, std::set<wire::NodeNumber>> dealt_with_;  // by client here: the nodes that know it

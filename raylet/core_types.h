@@ -43,7 +43,8 @@ using ClientMessage =
                  wire::Blocked, wire::Relay, wire::WatchProcess, wire::CreateActor, wire::WatchActor, wire::KillActor,
                  wire::FindActor, wire::ActorStarted, wire::SaveActorState, wire::ReleaseActor, wire::LogLineage,
                  wire::CleanupPath, wire::GetNodeState, wire::CreatePlacementGroup, wire::RemovePlacementGroup,
-                 wire::GetPlacementGroup, wire::Explain>;
+                 wire::GetPlacementGroup, wire::Explain, wire::SubmitJob, wire::UploadProgram, wire::StopJob, wire::FindJob,
+                 wire::ReadJobLog>;
 
 struct FromClient {
   ProcessId from;
@@ -164,7 +165,8 @@ using Outgoing =
     std::variant<wire::Welcome, wire::Refused, wire::Goodbye, wire::LeaseGranted, wire::LeaseRefused, wire::ReclaimLease,
                  wire::LeaseBlocked, wire::DetachChannel, wire::ProcessDied, wire::Relay, wire::ActorFound,
                  wire::ActorUpdate, wire::StartActor, wire::StopActor, wire::NodeState, wire::LogLines,
-                 wire::ClusterCapacity, wire::PlacementGroupUpdate, wire::Explained, wire::DrainProgress>;
+                 wire::ClusterCapacity, wire::PlacementGroupUpdate, wire::Explained, wire::DrainProgress,
+                 wire::JobAnswer, wire::ProgramReceived, wire::JobLogChunk>;
 
 /// LeaseGranted and ActorUpdate with `new_channel` take along the descriptors of the Connect that came before them. To a
 /// process of another node it goes through that node's raylet, which makes the channel's other half.

@@ -54,6 +54,22 @@ Status Gatekeeper::refresh(int64_t now_s) {
   return {};
 }
 
+Result<std::string> Gatekeeper::make_token(LinkRole role, const std::string& head_endpoint,
+                                           const std::string& head_public_key, int64_t expires_s) {
+  MANTA_ASSIGN_OR_RETURN(wire::LinkKeys keys, wire::make_keys());
+  const wire::KeyRecord record{.role = role, .public_key = keys.public_key, .name = {}, .expires_s = expires_s};
+  MANTA_RETURN_IF_ERROR(wire::write_record(folder_ / "tokens", record));
+  link_->allow(record.public_key, LinkRole::kJoin);
+  tokens_.insert_or_assign(record.public_key, record);
+  return wire::token_text({role, head_endpoint, head_public_key, std::move(keys)});
+}
+
+void Gatekeeper::forget(const std::string& public_key) {
+  (void)wire::remove_record(folder_ / "allowed", wire::key_id(public_key));  // it may have been revoked before
+  allowed_.erase(public_key);
+  link_->revoke(public_key);
+}
+
 Status Gatekeeper::admit(const wire::LinkEvent& event, const wire::NodeInfo& info, int64_t now_s) {
   const LinkRole wanted = info.is_driver ? LinkRole::kDriver : LinkRole::kNode;
   if (!wire::is_key(info.public_key)) return Status(Code::kInvalid, "it brings no key of its own");

@@ -26,6 +26,12 @@ class Gatekeeper {
   /// Looks at the folder again. What is not in it any more, or has expired, is refused from now on.
   Status refresh(int64_t now_s);
 
+  /// A token that is good once until then, as text (wire/net/keys.h).
+  Result<std::string> make_token(wire::LinkRole role, const std::string& head_endpoint, const std::string& head_public_key,
+                                 int64_t expires_s);
+  /// This key is let in no more.
+  void forget(const std::string& public_key);
+
   /// Somebody says Join with the key it came with. kInvalid when it may not: a used or expired token, another role than the
   /// token's, a key that is none. OK: its own key is allowed now, and written down; or it was before, and says so again.
   Status admit(const wire::LinkEvent& event, const wire::NodeInfo& info, int64_t now_s);

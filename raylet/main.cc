@@ -9,6 +9,7 @@
 #include "raylet/join.h"
 #include "raylet/node_server.h"
 
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -46,6 +47,7 @@ Status run_head(NodeOptions options, const ClusterFlags& flags, ClusterParts par
   std::filesystem::create_directories(folder, error);
   MANTA_ASSIGN_OR_RETURN(auto store, head::SqliteStore::open(folder + "/head.db", true));
   MANTA_ASSIGN_OR_RETURN(auto head, head::HeadServer::lasting(std::move(store)));
+  MANTA_RETURN_IF_ERROR(head->keep_files(folder));
   options.number = parts.self.number = wire::kHeadNode;
   const auto since_1970 = std::chrono::system_clock::now().time_since_epoch();
   options.ids_from = parts.self.ids_from =
@@ -75,6 +77,18 @@ Status run_member(NodeOptions options, const ClusterFlags& flags, ClusterParts p
   std::fflush(stdout);
   server->run();
   return {};
+}
+
+JobRunnerSettings describe_jobs(const NodeOptions& options, const ClusterFlags& flags, const wire::NodeLink& link) {
+  if (options.driver_fd >= 0) return {};
+  std::error_code error;
+  const std::string program = std::filesystem::read_symlink("/proc/self/exe", error);
+  return {.folder = std::filesystem::absolute(options.session_dir, error).string() + "/jobs",
+          .mantad = program,
+          .address = flags.is_head ? link.endpoint() : flags.address,
+          .listen = flags.listen,
+          .advertise = flags.advertise,
+          .has_keys = !flags.keys_dir.empty()};
 }
 
 Result<std::string> make_session_dir() {
@@ -112,6 +126,7 @@ Status serve(int argc, char** argv) {
   setpgid(0, 0);  // the terminal's Ctrl-C is for the driver
   if (!flags.cluster) return run_local(std::move(options));
   options.labels = flags.cluster->labels;
+  ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);  // what others send here to be run gains nothing by a set-user-id program
   ClusterParts parts;
   MANTA_ASSIGN_OR_RETURN(const wire::LinkKeys keys, own_keys(flags.cluster->keys_dir, !flags.cluster->is_head));
   MANTA_ASSIGN_OR_RETURN(
@@ -121,6 +136,7 @@ Status serve(int argc, char** argv) {
   MANTA_ASSIGN_OR_RETURN(const std::string bulk, object_store::Stream::endpoint_of(parts.bulk_listener));
   parts.self = describe_self(options, *flags.cluster, *parts.link);
   parts.self.public_key = keys.public_key;
+  parts.jobs = describe_jobs(options, *flags.cluster, *parts.link);
   if (keys.are_given()) {
     MANTA_ASSIGN_OR_RETURN(parts.identity, object_store::Identity::load_or_make(flags.cluster->keys_dir + "/bulk.pem"));
     parts.self.certificate = parts.identity.fingerprint;
@@ -135,6 +151,7 @@ Status serve(int argc, char** argv) {
 }  // namespace manta::raylet
 
 int main(int argc, char** argv) {
+  if (argc > 1 && std::string_view(argv[1]) == manta::raylet::kLaunchFlag) return manta::raylet::launch_driver(argc, argv);
   if (manta::Status status = manta::raylet::serve(argc, argv); !status.ok()) {
     std::fprintf(stderr, "mantad: %s\n", status.message().c_str());
     return 1;

@@ -61,6 +61,9 @@ Status NodeServer::join_cluster(ClusterParts parts) {
                                        .placed_up_to = placed_up_to_};
               }});
   MANTA_RETURN_IF_ERROR(start_transfer(parts));
+  if (!parts.jobs.folder.empty())
+    jobs_ = std::make_unique<JobRunner>(std::move(parts.jobs), *loop_,
+                                        [this](wire::ToHead word) { job_words_.push_back(std::move(word)); });
   MANTA_ASSIGN_OR_RETURN([[maybe_unused]] EventLoop::Id id,
                          loop_->add(link_->wake_fd(), EPOLLIN, [this](uint32_t) { cluster_->on_link(); }));
   if (cluster_->keys_fd() >= 0) {
@@ -92,8 +95,19 @@ Status NodeServer::start_transfer(ClusterParts& parts) {
   return {};
 }
 
+void NodeServer::run_jobs() {
+  if (!jobs_) return;
+  if (const auto due_us = jobs_->next_deadline_us(); due_us && *due_us <= now_us()) jobs_->tick(now_us());
+  std::vector<wire::ToHead> words = std::exchange(job_words_, {});
+  for (wire::ToHead& word : words)
+    if (const Status status = head_->send(options_.number, std::move(word)); !status.ok())
+      MANTA_LOG(kWarn, "raylet", "the head cannot be told of a job", {"why", status});  // it is said again
+  if (!words.empty()) hear_head();
+}
+
 /// As an event, to be stepped in its turn.
 void NodeServer::note_from_head(wire::FromHead message) {
+  if (jobs_ && jobs_->on(message, now_us())) return;
   if (auto* members = std::get_if<wire::Members>(&message)) {
     events_.push_back(MembersChanged{std::move(*members)});
   } else if (auto* view = std::get_if<wire::View>(&message)) {

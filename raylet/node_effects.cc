@@ -45,6 +45,7 @@ void NodeServer::carry_out(Effects effects) {
 
 void NodeServer::hear_head() {
   for (wire::ToNode& said : head_->receive()) {
+    if (auto* run = std::get_if<wire::RunJob>(&said.message); run != nullptr && cluster_) cluster_->give_token(*run);
     if (cluster_) cluster_->from_own_head(said.to, said.message);
     if (said.to == (options_.number == 0 ? wire::kHeadNode : options_.number)) note_from_head(std::move(said.message));
   }

@@ -190,6 +190,9 @@ int NodeServer::wait_ms() const {
   if (core_->is_draining()) deadline_us = std::min(deadline_us, next_count_us_);
   if (fork_server_due_us_ != 0) deadline_us = std::min(deadline_us, fork_server_due_us_);
   if (cluster_) deadline_us = std::min(deadline_us, cluster_->next_deadline_us());
+  if (!job_words_.empty()) return 0;
+  if (jobs_)
+    if (const auto due_us = jobs_->next_deadline_us()) deadline_us = std::min(deadline_us, *due_us);
   if (deadline_us == kNever) return -1;
   return static_cast<int>(std::clamp<int64_t>((deadline_us - now_us() + 999) / 1000, 0, 60'000));
 }
@@ -201,6 +204,7 @@ void NodeServer::run_due() {
   if (core_->wants_memory_samples() && next_memory_us_ <= now_us()) sample_memory();
   if (core_->is_draining() && next_count_us_ <= now_us()) count_objects();
   if (cluster_) cluster_->tick(now_us());
+  run_jobs();
   prepare_fork_server();
   drop_overflowing();
 }
@@ -237,6 +241,7 @@ void NodeServer::end() {
   const int64_t deadline_us = now_us() + kEndUs;
   is_ending_ = true;
   forks_.reset();
+  jobs_.reset();
   for (auto& [token, worker] : workers_) kill_group(worker.process);
   while (!workers_.empty() && now_us() < deadline_us) loop_->run_once(10);
   // What its processes' ends are told as goes out before the word that it is gone.

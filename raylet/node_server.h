@@ -18,6 +18,7 @@
 #include "raylet/cluster_side.h"
 #include "raylet/event_loop.h"
 #include "raylet/fork_server.h"
+#include "raylet/job_runner.h"
 #include "raylet/log_file.h"
 #include "raylet/log_stream.h"
 #include "raylet/memory_watch.h"
@@ -59,6 +60,7 @@ struct ClusterParts {
   std::vector<wire::NodeInfo> members;
   std::vector<wire::LinkEvent> early;  ///< Came behind the answer to its Join.
   std::optional<Gatekeeper> gatekeeper;
+  JobRunnerSettings jobs;  ///< Without a folder: the node runs no drivers of submitted jobs.
 };
 
 class NodeServer {
@@ -116,6 +118,7 @@ class NodeServer {
   NodeServer(NodeOptions options, std::unique_ptr<wire::HeadLink> head, std::unique_ptr<EventLoop> loop);
   Status join_cluster(ClusterParts parts);
   Status start_transfer(ClusterParts& parts);
+  void run_jobs();
   void note_from_head(wire::FromHead message);
   void on_from_head(wire::FromHead message);
   Status set_up();
@@ -201,6 +204,8 @@ class NodeServer {
   std::unique_ptr<wire::NodeLink> link_;
   std::unique_ptr<object_store::Transfer> transfer_;  // of store_: gone before it
   std::unique_ptr<ClusterSide> cluster_;              // none in a session of one node
+  std::unique_ptr<JobRunner> jobs_;
+  std::vector<wire::ToHead> job_words_;  // for the head; said between events, since an answer may come at once
   uint64_t view_version_ = 0;
   uint64_t placed_up_to_ = 0;
   OomWatch oom_;

@@ -3,7 +3,6 @@
 #include "common/check.h"
 
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,7 +10,6 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <vector>
 
 namespace manta::raylet {
 namespace {
@@ -22,10 +20,6 @@ Status os_error(const std::string& what) {
   return Status(errno == ENOSPC || errno == EDQUOT ? Code::kFull : Code::kIo, what + ": " + std::strerror(errno));
 }
 
-bool is_hash(const std::string& text) {
-  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
-}
-
 bool is_plain_name(const std::string& name) {
   return !name.empty() && name.size() < 200 && name != "." && name != ".." && name.find('/') == std::string::npos &&
          name.find('\0') == std::string::npos;
@@ -33,36 +27,11 @@ bool is_plain_name(const std::string& name) {
 
 }  // namespace
 
-Result<Digest> digest(const Fd& file) {
-  static constexpr char kHex[] = "0123456789abcdef";
-  const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(), &EVP_MD_CTX_free);
-  if (!context || EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) != 1)
-    return Status(Code::kInternal, "SHA-256 is not to be had");
-  Digest out;
-  std::vector<char> buffer(size_t{1} << 20);
-  while (true) {
-    const ssize_t size = ::pread(file.get(), buffer.data(), buffer.size(), static_cast<off_t>(out.size_bytes));
-    if (size < 0 && errno == EINTR) continue;
-    if (size < 0) return os_error("reading a program");
-    if (size == 0) break;
-    EVP_DigestUpdate(context.get(), buffer.data(), static_cast<size_t>(size));
-    out.size_bytes += static_cast<uint64_t>(size);
-  }
-  unsigned char bytes[EVP_MAX_MD_SIZE];
-  unsigned length = 0;
-  EVP_DigestFinal_ex(context.get(), bytes, &length);
-  for (unsigned i = 0; i < length; ++i) {
-    out.hash += kHex[bytes[i] >> 4];
-    out.hash += kHex[bytes[i] & 15];
-  }
-  return out;
-}
-
 Result<ServedProgram> ServedProgram::open(const std::string& path) {
   ServedProgram program;
   program.file_ = Fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!program.file_) return os_error("opening the driver's program " + path);
-  MANTA_ASSIGN_OR_RETURN(program.digest_, raylet::digest(program.file_));
+  MANTA_ASSIGN_OR_RETURN(program.digest_, wire::digest(program.file_));
   return program;
 }
 
@@ -81,7 +50,7 @@ Result<std::string> ServedProgram::chunk(uint64_t offset) const {
 }
 
 void ProgramCache::start(const wire::JobSpec& spec, wire::NodeNumber node) {
-  if (!is_hash(spec.program_hash) || !is_plain_name(spec.program_name) || spec.program_bytes == 0 ||
+  if (!wire::is_hash(spec.program_hash) || !is_plain_name(spec.program_name) || spec.program_bytes == 0 ||
       spec.program_bytes > kMaxProgramBytes)
     return done_(spec.job, Status(Code::kInvalid, "the job's program has no sensible name, hash or size"));
   const auto [entry, is_new] = programs_.try_emplace(spec.program_hash);
@@ -114,6 +83,13 @@ void ProgramCache::ask_more(const std::string& hash, Program& program) {
   }
 }
 
+void ProgramCache::ask_again(const std::string& hash) {
+  const auto entry = programs_.find(hash);
+  if (entry == programs_.end() || entry->second.is_ready) return;
+  entry->second.asked_bytes = entry->second.written_bytes;
+  ask_more(hash, entry->second);
+}
+
 void ProgramCache::on_chunk(wire::NodeNumber from, const wire::ProgramChunk& chunk) {
   const auto entry = programs_.find(chunk.hash);
   if (entry == programs_.end() || entry->second.is_ready || entry->second.node != from) return;
@@ -132,6 +108,7 @@ void ProgramCache::on_chunk(wire::NodeNumber from, const wire::ProgramChunk& chu
 
 Status ProgramCache::take(Program& program, const wire::ProgramChunk& chunk) {
   MANTA_RETURN_IF_ERROR(wire::from_wire(chunk.status));
+  if (chunk.offset < program.written_bytes) return {};  // asked for twice
   // Asked for in order over one link, so they come in order.
   const uint64_t wanted = std::min<uint64_t>(wire::kProgramChunkBytes, program.size_bytes - program.written_bytes);
   if (chunk.offset != program.written_bytes || chunk.bytes.size() != wanted)
@@ -147,7 +124,7 @@ Status ProgramCache::take(Program& program, const wire::ProgramChunk& chunk) {
 }
 
 Status ProgramCache::finish(const std::string& hash, Program& program) {
-  MANTA_ASSIGN_OR_RETURN(const Digest came, digest(program.file));
+  MANTA_ASSIGN_OR_RETURN(const wire::Digest came, wire::digest(program.file));
   if (came.hash != hash)
     return Status(Code::kInvalid, "the program that came is not the one that was promised: " + came.hash);
   program.file.reset();  // a file open for writing cannot be executed

@@ -11,6 +11,7 @@
 
 #include "common/fd.h"
 #include "wire/cluster.h"
+#include "wire/net/sha256.h"
 
 #include <functional>
 #include <map>
@@ -20,25 +21,18 @@
 
 namespace manta::raylet {
 
-/// SHA-256 of what `file` holds from its beginning, hex, and its size.
-struct Digest {
-  std::string hash;
-  uint64_t size_bytes = 0;
-};
-[[nodiscard]] Result<Digest> digest(const Fd& file);
-
 /// Serves one file.
 class ServedProgram {
  public:
   /// `path` may be /proc/PID/exe, which stays the program that runs.
   static Result<ServedProgram> open(const std::string& path);
-  [[nodiscard]] const Digest& digest() const { return digest_; }
+  [[nodiscard]] const wire::Digest& digest() const { return digest_; }
   /// kInvalid past the end.
   [[nodiscard]] Result<std::string> chunk(uint64_t offset) const;
 
  private:
   Fd file_;
-  Digest digest_;
+  wire::Digest digest_;
 };
 
 class ProgramCache {
@@ -56,6 +50,8 @@ class ProgramCache {
   /// Gets the job's program from `node`; `done` is called, at once if it is here.
   void start(const wire::JobSpec& spec, wire::NodeNumber node);
   void on_chunk(wire::NodeNumber from, const wire::ProgramChunk& chunk);
+  /// What was asked for and has not come may be lost: it is asked for again.
+  void ask_again(const std::string& hash);
   void on_node_lost(wire::NodeNumber node, const Status& cause);
   /// The job ended here: its program goes with the last that needs it.
   void release(uint64_t job);

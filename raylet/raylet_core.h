@@ -130,6 +130,15 @@ class RayletCore {
   void on_message(ProcessId from, wire::RemovePlacementGroup& message);
   void on_message(ProcessId from, wire::GetPlacementGroup& message);
   void on_message(ProcessId from, wire::Explain& message);
+  void on_message(ProcessId from, wire::SubmitJob& message) { ask_head(from, message); }
+  void on_message(ProcessId from, wire::UploadProgram& message) { ask_head(from, message); }
+  void on_message(ProcessId from, wire::StopJob& message) { ask_head(from, message); }
+  void on_message(ProcessId from, wire::FindJob& message) { ask_head(from, message); }
+  void on_message(ProcessId from, wire::ReadJobLog& message) { ask_head(from, message); }
+  template <typename Message>
+  void ask_head(ProcessId from, Message& message) {
+    emit(TellHead{wire::HeadRequest{from.value, std::move(message)}});
+  }
 
   // Decisions of the head.
   void on_head(wire::PlaceActor& message);
@@ -140,6 +149,9 @@ class RayletCore {
   void on_head(wire::CommitBundles& message);
   void on_head(wire::ReleaseBundles& message);
   void on_head(wire::GroupNotice& message);
+  void on_head(wire::JobsAnswer& message) {
+    std::visit([&](auto& answer) { send(ProcessId{message.to}, std::move(answer)); }, message.answer);
+  }
   void on_head(wire::HeadRestarted& message);
   void on_head(wire::BeginDrain& message);
   void on_head(wire::DrainNotice& message);

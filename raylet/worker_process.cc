@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -63,7 +64,7 @@ class SpawnPlan {
     posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
     set_output(1, ends.out);
     set_output(2, ends.err);
-    posix_spawn_file_actions_adddup2(&actions, ends.socket.get(), kWorkerFd);
+    if (ends.socket) posix_spawn_file_actions_adddup2(&actions, ends.socket.get(), kWorkerFd);
     if (!spawn.working_directory.empty()) posix_spawn_file_actions_addchdir_np(&actions, spawn.working_directory.c_str());
     sigset_t none;
     sigset_t all;
@@ -148,7 +149,6 @@ Status launch(const Spawn& spawn, WorkerProcess& process, const WorkerEnds& ends
   const int error = posix_spawn(&pid, spawn.program.c_str(), &plan.actions, &plan.attributes,
                                 pointers(argument_texts).data(), pointers(environment_texts).data());
   if (error != 0) return os_error("starting " + spawn.program, error);
-  prefer_for_oom(pid);
   return adopt(process, pid);
 }
 
@@ -157,6 +157,7 @@ Status launch(const Spawn& spawn, WorkerProcess& process, const WorkerEnds& ends
 Result<WorkerProcess> start_worker(const Spawn& spawn) {
   MANTA_ASSIGN_OR_RETURN(auto both, make_ends());
   MANTA_RETURN_IF_ERROR(launch(spawn, both.first, both.second));
+  prefer_for_oom(both.first.pid);
   return std::move(both.first);
 }
 
@@ -167,7 +168,32 @@ Result<WorkerProcess> start_silent(const Spawn& spawn) {
   WorkerEnds ends;
   MANTA_ASSIGN_OR_RETURN(ends.socket, moved_up(sockets.second));
   MANTA_RETURN_IF_ERROR(launch(spawn, process, ends));
+  prefer_for_oom(process.pid);
   return process;
+}
+
+Result<WorkerProcess> start_driver(const Spawn& spawn, const Fd& log) {
+  Spawn launcher = spawn;
+  launcher.program = "/proc/self/exe";
+  launcher.arguments.insert(launcher.arguments.begin(), {kLaunchFlag, std::to_string(::getpid()), spawn.program});
+  WorkerProcess process;
+  WorkerEnds ends;
+  MANTA_ASSIGN_OR_RETURN(ends.out, moved_up(log));
+  MANTA_ASSIGN_OR_RETURN(ends.err, moved_up(log));
+  MANTA_RETURN_IF_ERROR(launch(launcher, process, ends));
+  return process;
+}
+
+int launch_driver(int argc, char** argv) {
+  if (argc < 4) return 2;
+  // Whatever becomes of mantad, its driver does not go on without it. The first call is only good for a parent that lives.
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (std::to_string(::getppid()) != argv[2]) return 1;
+  ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  ::execv(argv[3], argv + 3);
+  const std::string why = std::string("mantad: cannot run ") + argv[3] + ": " + std::strerror(errno) + "\n";
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, why.data(), why.size());
+  return 127;
 }
 
 void kill_group(const WorkerProcess& process) {

@@ -47,6 +47,13 @@ Result<WorkerProcess> start_worker(const Spawn& spawn);
 /// The same, with a socket and no output: the program that makes workers by forking (see fork_server.h).
 Result<WorkerProcess> start_silent(const Spawn& spawn);
 
+/// A driver of a submitted job: both its streams go to `log`, its folder is the spawn's, and it ends with this process.
+/// Through `launch_driver`, so what it is told about a program that cannot be run stands in the log; it then exits with 127.
+Result<WorkerProcess> start_driver(const Spawn& spawn, const Fd& log);
+/// In the process that start_driver made: mantad with these arguments becomes the program. Returns the exit code.
+inline constexpr const char* kLaunchFlag = "--launch-driver";
+int launch_driver(int argc, char** argv);
+
 /// Kills the whole process group. No error when it has ended already.
 void kill_group(const WorkerProcess& process);
 

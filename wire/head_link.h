@@ -15,6 +15,7 @@
 #include "wire/cluster.h"
 #include "wire/drain_messages.h"
 #include "wire/group_messages.h"
+#include "wire/job_messages.h"
 #include "wire/messages.h"
 #include "wire/variant_codec.h"
 
@@ -45,7 +46,8 @@ struct HeadClientGone {
 
 using ClientRequest =
     std::variant<CreateActor, WatchActor, KillActor, FindActor, SaveActorState, LogLineage, CreatePlacementGroup,
-                 RemovePlacementGroup, GetPlacementGroup, ListRequest, ReleaseActor, DrainNode>;
+                 RemovePlacementGroup, GetPlacementGroup, ListRequest, ReleaseActor, DrainNode, SubmitJob, UploadProgram,
+                 StopJob, FindJob, ReadJobLog>;
 
 /// A client's message, unchanged. SaveActorState comes only from the worker that is this incarnation (the raylet checked).
 struct HeadRequest {
@@ -142,7 +144,7 @@ struct BundlesPrepared {
 
 /// Append only: the place in the list is what travels.
 using ToHead = std::variant<HeadClientJoined, HeadClientGone, HeadRequest, HeadActorEvent, Join, Heartbeat, HeadNodeLeaves,
-                            HeadNodeLost, HeadNodeReturns, BundlesPrepared>;
+                            HeadNodeLost, HeadNodeReturns, BundlesPrepared, JobReport, JobLogPart, GetProgramPart>;
 
 // ---------------------------------------------------------------------------------------------------- head -> raylet
 
@@ -244,10 +246,31 @@ struct DrainNotice {
   MSGPACK_DEFINE(to, progress)
 };
 
+/// To the client that asked.
+struct JobsAnswer {
+  using Answer = std::variant<JobAnswer, ProgramReceived, JobLogChunk>;
+  uint64_t to = 0;
+  Answer answer;
+
+  template <typename Packer>
+  void msgpack_pack(Packer& packer) const {
+    packer.pack_array(2);
+    packer.pack(to);
+    pack_one_of(packer, answer);
+  }
+  void msgpack_unpack(const msgpack::object& object) {
+    if (object.type != msgpack::type::ARRAY || object.via.array.size < 2) throw msgpack::type_error();
+    object.via.array.ptr[0].convert(to);
+    OneOf<Answer> one;
+    object.via.array.ptr[1].convert(one);
+    answer = std::move(one.value);
+  }
+};
+
 /// Append only. Members that name a node come to the head's own raylet before anything that goes to that node.
 using FromHead = std::variant<PlaceActor, EndActor, ActorNotice, ActorAnswer, Joined, JoinRefused, Heartbeat, Members, View,
                               HeadRestarted, PrepareBundles, CommitBundles, ReleaseBundles, GroupNotice, ListAnswer,
-                              BeginDrain, DrainNotice>;
+                              BeginDrain, DrainNotice, RunJob, EndJob, JobNoted, ProgramChunk, JobsAnswer>;
 
 struct ToNode {
   NodeNumber to = 0;  ///< 0: to the endpoint that the message names (JoinRefused).

@@ -114,6 +114,9 @@ class FakeCluster {
     if (const auto due_us = core.next_deadline_us(); due_us && *due_us <= now_us) take(core.tick(now_us));
   }
 
+  /// Of a call of the core that the test made itself.
+  void take_effects(HeadEffects effects) { take(std::move(effects)); }
+
   // ---- what they were told by the last step
 
   template <typename Message>
@@ -165,11 +168,13 @@ class FakeCluster {
   MemoryStore store;
   int64_t now_us = 1'000'000;
   std::vector<wire::ToNode> last;
+  std::vector<FileOrder> files;  ///< Of the last step.
   std::map<wire::NodeNumber, uint64_t> view_of;
 
  private:
   void take(HeadEffects effects) {
     last = std::move(effects.messages);
+    files = std::move(effects.files);
     EXPECT_TRUE(store.append(effects.records).ok());
     core.check_invariants();
     for (const auto& [to, message] : last) {
