@@ -1,12 +1,33 @@
 // The commands of `manta`: each adds itself to the parser, and runs when it was named.
 #pragma once
 
+#include "cli/session.h"
+
 #include <CLI/CLI.hpp>
+
+#include <memory>
 
 namespace manta::cli {
 
-/// keys create; token create, list, revoke.
-void add_key_commands(CLI::App& app);
+// `where` is filled in by the time that a command runs.
+
+/// keys create, rotate; token create, list, revoke.
+void add_key_commands(CLI::App& app, const std::shared_ptr<const Where>& where);
+
+/// status; list.
+void add_look_commands(CLI::App& app, const std::shared_ptr<const Where>& where);
+
+/// explain.
+void add_explain_command(CLI::App& app, const std::shared_ptr<const Where>& where);
+
+/// kill.
+void add_kill_command(CLI::App& app, const std::shared_ptr<const Where>& where);
+
+/// start; stop.
+void add_start_commands(CLI::App& app, const std::shared_ptr<const Where>& where);
+
+/// completion. The other commands are there already; `app` outlives the command.
+void add_completion_command(CLI::App& app);
 
 /// What a command that failed says, and the program's exit code for it.
 class Failed : public CLI::RuntimeError {
@@ -17,5 +38,14 @@ class Failed : public CLI::RuntimeError {
  private:
   std::string why_;
 };
+
+inline void must(const Status& status) {
+  if (!status.ok()) throw Failed(status.message());
+}
+template <typename T>
+T must(Result<T> result) {
+  if (!result.ok()) throw Failed(result.status().message());
+  return std::move(result).value();
+}
 
 }  // namespace manta::cli

@@ -6,8 +6,22 @@
 int main(int argc, char** argv) {
   CLI::App app("manta: the command line of a Manta cluster");
   app.require_subcommand(1);
+  app.fallthrough();
   app.set_version_flag("--version", MANTA_VERSION);
-  manta::cli::add_key_commands(app);
+  const auto where = std::make_shared<manta::cli::Where>();
+  app.add_option("--address", where->address, "the head: tcp://HOST:PORT; without, the mantad of this user here")
+      ->envname("MANTA_ADDRESS");
+  app.add_option("--keys", where->keys, "the folder with your keys, for a cluster that has keys")->envname("MANTA_KEYS");
+  app.add_option("--join-token", where->join_token, "the file with your token, for the first time")
+      ->envname("MANTA_JOIN_TOKEN");
+  app.add_option("--session", where->session, "the session folder of a mantad of this machine");
+  app.add_option("--timeout", where->timeout_s, "seconds to wait for an answer")->capture_default_str();
+  manta::cli::add_key_commands(app, where);
+  manta::cli::add_look_commands(app, where);
+  manta::cli::add_explain_command(app, where);
+  manta::cli::add_kill_command(app, where);
+  manta::cli::add_start_commands(app, where);
+  manta::cli::add_completion_command(app);
   try {
     app.parse(argc, argv);
   } catch (const manta::cli::Failed& failed) {

@@ -152,6 +152,7 @@ void HeadCore::on_request(uint64_t from, wire::CreateActor& message) {
   if (Status status = check(message); !status.ok()) return refuse_creation(from, message, status);
   const ActorKey key = message.actor;
   Actor& actor = actors_[key];
+  ++in_phase_[static_cast<size_t>(actor.phase)];
   actor.spec = std::move(message);
   watch(actor, from);
   if (const auto early = early_watches_.find(key); early != early_watches_.end()) {

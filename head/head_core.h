@@ -26,6 +26,7 @@
 #include "head/store.h"
 #include "wire/head_link.h"
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -144,6 +145,7 @@ class HeadCore {
   void on_request(uint64_t from, wire::RemovePlacementGroup& message);
   void on_request(uint64_t from, wire::GetPlacementGroup& message);
   void on_request(uint64_t from, wire::ListRequest& message);
+  void on_request(uint64_t from, wire::GetClusterStatus& message);
 
   void on_request(uint64_t from, wire::DrainNode& message);
   void on_request(uint64_t from, wire::ReleaseActor& message);
@@ -157,6 +159,7 @@ class HeadCore {
   using Name = std::pair<std::string, std::string>;  // name space, name
   [[nodiscard]] Status check(const wire::CreateActor& spec) const;
   void refuse_creation(uint64_t from, const wire::CreateActor& spec, const Status& status);
+  void enter(Actor& actor, wire::ActorPhase phase);
   void watch(Actor& actor, uint64_t watcher);
   void place(Actor& actor, int64_t delay_us = 0);
   [[nodiscard]] PlacementPolicy::Choice choose(const Actor& actor, int32_t& bundle) const;
@@ -214,6 +217,7 @@ class HeadCore {
 
   HeadSettings settings_;
   std::map<wire::ActorKey, Actor> actors_;
+  std::array<uint64_t, 4> in_phase_{};  // how many of them
   std::map<Name, wire::ActorKey> names_;
   std::deque<wire::ActorKey> dead_;  // oldest first
   struct Process {

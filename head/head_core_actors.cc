@@ -21,7 +21,7 @@ void HeadCore::on(wire::HeadActorEvent& message) {
   switch (static_cast<wire::ActorEvent>(message.event)) {
     case wire::ActorEvent::kWaiting: actor.cause = message.cause; return tell_watchers(actor);
     case wire::ActorEvent::kStarted:
-      actor.phase = ActorPhase::kAlive;
+      enter(actor, ActorPhase::kAlive);
       actor.worker = message.worker;
       actor.worker_pid = message.worker_pid;
       actor.cause = {};
@@ -40,6 +40,12 @@ void HeadCore::on(wire::HeadActorEvent& message) {
         return restart_or_bury(actor, wire::to_wire(wire::preempted("its node is drained")));
       return bury(actor, wire::to_wire(Status(Code::kDied, "it ended when its last handle was gone")));
   }
+}
+
+void HeadCore::enter(Actor& actor, ActorPhase phase) {
+  --in_phase_[static_cast<size_t>(actor.phase)];
+  ++in_phase_[static_cast<size_t>(phase)];
+  actor.phase = phase;
 }
 
 void HeadCore::watch(Actor& actor, uint64_t watcher) {
@@ -137,7 +143,7 @@ void HeadCore::restart_or_bury(Actor& actor, const wire::WireStatus& cause) {
   ++actor.incarnation;
   actor.is_moving = false;
   actor.awaited.clear();
-  actor.phase = ActorPhase::kRestarting;
+  enter(actor, ActorPhase::kRestarting);
   actor.worker = 0;
   actor.worker_pid = 0;
   actor.cause = cause;
@@ -152,9 +158,9 @@ int64_t HeadCore::restart_delay_us(int quick_deaths) {
 
 void HeadCore::bury(Actor& actor, wire::WireStatus cause) {
   MANTA_CHECK(actor.phase != ActorPhase::kDead, "an actor dies once");
-  actor.phase = ActorPhase::kDead;
   actor.is_moving = false;
   actor.awaited.clear();
+  enter(actor, ActorPhase::kDead);
   actor.cause = std::move(cause);
   if (!actor.spec.name.empty()) names_.erase({actor.spec.name_space, actor.spec.name});
   set_node(actor, 0);
@@ -176,6 +182,7 @@ void HeadCore::bury(Actor& actor, wire::WireStatus cause) {
   if (!processes_.contains(dead_.front().owner)) forgotten_up_to_.erase(dead_.front().owner);
   for (uint64_t watcher : actors_.at(dead_.front()).watchers) watched_[watcher].erase(dead_.front());
   actors_.erase(dead_.front());
+  --in_phase_[static_cast<size_t>(ActorPhase::kDead)];
   dead_.pop_front();
 }
 

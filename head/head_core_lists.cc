@@ -1,40 +1,40 @@
-// What the head knows, in pages: rows of text ordered by key, filtered here so that only what is wanted travels.
-//
-// One request looks at kMaxLooks entries at most, so that a filter that matches little does not hold everybody else up: a
-// page may be short or empty and still have a cursor.
+// What the head knows, in pages (wire/list_page.h) and in counts.
 #include "head/head_core.h"
+
+#include "wire/list_page.h"
 
 #include <manta/ids.h>
 
-#include <charconv>
-#include <cstdio>
+#include <string_view>
+#include <type_traits>
 
 namespace manta::head {
 namespace {
 
-using wire::kWhole;
-using Row = std::map<std::string, std::string>;
+using wire::amount_text;
+using wire::Row;
 
-constexpr int kMaxLooks = 10'000;
-constexpr uint32_t kMaxRows = 1'000;
-constexpr size_t kMaxPageBytes = size_t{1} << 20;
+constexpr const char* kPhases[] = {"pending", "alive", "restarting", "dead"};
 
-std::string cpus_of(int64_t fixed_point) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.15g", static_cast<double>(fixed_point) / static_cast<double>(kWhole));
-  return text;
+const char* state_of(const Membership::Member& member) {
+  constexpr const char* kStates[] = {"alive", "suspect", "away"};
+  return kStates[static_cast<int>(member.state)];
+}
+const char* state_of(const JobRecord& job) { return job.ended == 0 ? "running" : job.cause.code == 0 ? "ended" : "failed"; }
+const char* state_of(const PlacementGroups::Group& group) {
+  constexpr const char* kStates[] = {"pending", "preparing", "ready"};
+  return kStates[static_cast<int>(group.state)];
 }
 
 Row row_of(const Membership::Member& member) {
-  constexpr const char* kStates[] = {"alive", "suspect", "away"};
   Row row{{"node", std::to_string(member.info.number)},
           {"name", member.info.name},
           {"endpoint", member.info.endpoint},
-          {"state", kStates[static_cast<int>(member.state)]},
+          {"state", state_of(member)},
           {"driver", member.info.is_driver ? "true" : "false"},
           {"draining", member.is_draining ? "true" : "false"},
-          {"cpus", cpus_of(member.info.capacity.cpus)},
-          {"cpus_free", cpus_of(member.available.cpus)},
+          {"cpus", amount_text(member.info.capacity.cpus)},
+          {"cpus_free", amount_text(member.available.cpus)},
           {"memory_bytes", std::to_string(member.info.capacity.memory_bytes)},
           {"devices", std::to_string(member.info.capacity.devices.size())},
           {"waiting", std::to_string(member.waiting)}};
@@ -43,7 +43,6 @@ Row row_of(const Membership::Member& member) {
 }
 
 Row row_of(const HeadCore::Actor& actor) {
-  constexpr const char* kPhases[] = {"pending", "alive", "restarting", "dead"};
   const wire::CreateActor& spec = actor.spec;
   return {{"actor", ActorId{spec.actor.owner, spec.actor.sequence}.to_string()},
           {"class", spec.class_name},
@@ -78,19 +77,16 @@ Row row_of(const JobTable::Job& job) {
 }
 
 Row row_of(const JobRecord& job) {
-  return {{"job", std::to_string(job.driver)},
+  return {{"job", JobId{job.driver}.to_string()},
           {"kind", job.submission == 0 ? "driver" : "attempt"},
           {"submission", std::to_string(job.submission)},
           {"name", job.name},
-          {"state", job.ended == 0        ? "running"
-                    : job.cause.code == 0 ? "ended"
-                                          : "failed"},
+          {"state", state_of(job)},
           {"node", std::to_string(wire::node_of(job.driver))},
           {"cause", job.cause.message}};
 }
 
 Row row_of(const PlacementGroups::Group& group) {
-  constexpr const char* kStates[] = {"pending", "preparing", "ready"};
   constexpr const char* kStrategies[] = {"pack", "spread", "strict_pack", "strict_spread"};
   std::string nodes;
   for (wire::NodeNumber node : group.row.nodes) nodes.append(nodes.empty() ? "" : ",").append(std::to_string(node));
@@ -98,92 +94,80 @@ Row row_of(const PlacementGroups::Group& group) {
           {"name", group.row.spec.name},
           {"strategy", kStrategies[group.row.spec.strategy]},
           {"bundles", std::to_string(group.row.spec.bundles.size())},
-          {"state", kStates[static_cast<int>(group.state)]},
+          {"state", state_of(group)},
           {"nodes", nodes},
-          {"job", std::to_string(group.row.job)},
+          {"job", JobId{group.row.job}.to_string()},
           {"detached", group.row.spec.detached ? "true" : "false"},
           {"why", group.why}};
 }
 
-bool matches(const Row& row, const std::vector<std::pair<std::string, std::string>>& filters) {
-  for (const auto& [key, value] : filters) {
-    const auto it = row.find(key);
-    if (it == row.end() || it->second != value) return false;
-  }
-  return true;
-}
-
 // A cursor is the key of the last entry that was looked at: numbers with a dot between them.
 template <typename Key>
-Key key_of(const std::string& cursor);
-template <>
-uint64_t key_of<uint64_t>(const std::string& cursor) {
-  uint64_t key = 0;
-  std::from_chars(cursor.data(), cursor.data() + cursor.size(), key);
-  return key;
-}
-template <>
-wire::NodeNumber key_of<wire::NodeNumber>(const std::string& cursor) {
-  return static_cast<wire::NodeNumber>(key_of<uint64_t>(cursor));
-}
-template <>
-wire::ActorKey key_of<wire::ActorKey>(const std::string& cursor) {
-  const size_t dot = std::min(cursor.find('.'), cursor.size());
-  return {key_of<uint64_t>(cursor.substr(0, dot)), key_of<uint64_t>(cursor.substr(std::min(dot + 1, cursor.size())))};
+Key key_of(std::string_view cursor) {
+  if constexpr (std::is_same_v<Key, wire::ActorKey>) {
+    const uint64_t owner = wire::take_number(cursor);
+    return {owner, wire::take_number(cursor)};
+  } else {
+    return static_cast<Key>(wire::take_number(cursor));
+  }
 }
 std::string cursor_of(uint64_t key) { return std::to_string(key); }
 std::string cursor_of(const wire::ActorKey& key) { return std::to_string(key.owner) + "." + std::to_string(key.sequence); }
 
 template <typename Table>
-void add_rows(const Table& table, const wire::ListRequest& request,
-              const std::vector<std::pair<std::string, std::string>>& filters, wire::Listed& listed) {
-  using Key = typename Table::key_type;
-  const size_t limit = std::clamp(request.limit, 1u, kMaxRows);
-  size_t bytes = 0;
-  int looks = 0;
-  auto it = request.cursor.empty() ? table.begin() : table.upper_bound(key_of<Key>(request.cursor));
-  for (; it != table.end(); ++it) {
-    if (listed.rows.size() >= limit || looks >= kMaxLooks || bytes >= kMaxPageBytes) return;
-    ++looks;
-    listed.cursor = cursor_of(it->first);
-    Row row = row_of(it->second);
-    if (!matches(row, filters)) continue;
-    for (const auto& [key, value] : row) bytes += key.size() + value.size();
-    listed.rows.push_back(std::move(row));
-  }
-  listed.cursor.clear();
+wire::Listed page_of(const Table& table, const wire::ListRequest& request) {
+  wire::ListPage page(request);
+  auto it = request.cursor.empty() ? table.begin() : table.upper_bound(key_of<typename Table::key_type>(request.cursor));
+  for (; it != table.end() && page.has_room(); ++it) page.add(cursor_of(it->first), row_of(it->second));
+  return std::move(page).finish(it == table.end());
+}
+
+// Submitted ones first: their numbers are smaller than those of drivers.
+wire::Listed page_of_jobs(const std::map<uint64_t, JobTable::Job>& submitted, const std::map<uint64_t, JobRecord>& drivers,
+                          const wire::ListRequest& request) {
+  wire::ListPage page(request);
+  const uint64_t after = key_of<uint64_t>(request.cursor);
+  auto job = submitted.upper_bound(after);
+  for (; job != submitted.end() && page.has_room(); ++job) page.add(cursor_of(job->first), row_of(job->second));
+  auto driver = drivers.upper_bound(std::max(after, JobTable::kMaxJob - 1));
+  for (; driver != drivers.end() && page.has_room(); ++driver) page.add(cursor_of(driver->first), row_of(driver->second));
+  return std::move(page).finish(job == submitted.end() && driver == drivers.end());
+}
+
+wire::Listed no_list(const wire::ListRequest& request) {
+  return {.request = request.request,
+          .status = wire::to_wire(Status(Code::kInvalid, "no list " + std::to_string(request.what))),
+          .rows = {},
+          .cursor = {},
+          .note = {}};
 }
 
 }  // namespace
 
 void HeadCore::on_request(uint64_t from, wire::ListRequest& message) {
-  wire::Listed listed{.request = message.request, .status = {}, .rows = {}, .cursor = {}};
-  std::vector<std::pair<std::string, std::string>> filters;
-  for (const std::string& filter : message.filters) {
-    const size_t equals = filter.find('=');
-    if (equals == std::string::npos)
-      listed.status = wire::to_wire(Status(Code::kInvalid, "a filter is key=value, not '" + filter + "'"));
-    else
-      filters.emplace_back(filter.substr(0, equals), filter.substr(equals + 1));
-  }
-  if (listed.status.code == 0) {
+  const auto list = [&]() -> wire::Listed {
     switch (static_cast<wire::ListOf>(message.what)) {
-      case wire::ListOf::kNodes: add_rows(members_.members(), message, filters, listed); break;
-      case wire::ListOf::kActors: add_rows(actors_, message, filters, listed); break;
-      case wire::ListOf::kJobs:
-        // Submitted ones first: their numbers are smaller than those of drivers.
-        if (key_of<uint64_t>(message.cursor) < JobTable::kMaxJob) {
-          add_rows(jobs_table_.jobs(), message, filters, listed);
-          if (!listed.cursor.empty()) break;
-          listed.cursor = cursor_of(JobTable::kMaxJob - 1);
-        }
-        add_rows(jobs_, message, filters, listed);
-        break;
-      case wire::ListOf::kPlacementGroups: add_rows(groups_.groups(), message, filters, listed); break;
-      default: listed.status = wire::to_wire(Status(Code::kInvalid, "no list " + std::to_string(message.what)));
+      case wire::ListOf::kNodes: return page_of(members_.members(), message);
+      case wire::ListOf::kActors: return page_of(actors_, message);
+      case wire::ListOf::kJobs: return page_of_jobs(jobs_table_.jobs(), jobs_, message);
+      case wire::ListOf::kPlacementGroups: return page_of(groups_.groups(), message);
+      default: return no_list(message);
     }
-  }
-  say(node_of_process(from), wire::ListAnswer{from, std::move(listed)});
+  };
+  say(node_of_process(from), wire::ListAnswer{from, list()});
+}
+
+void HeadCore::on_request(uint64_t from, wire::GetClusterStatus& message) {
+  wire::ClusterStatus status{.request = message.request, .cluster = cluster_, .life = life_, .counts = {}};
+  const auto count = [&](const char* what, const char* state, uint64_t number) {
+    if (number != 0) status.counts[std::string(what) + "." + state] += number;
+  };
+  for (size_t phase = 0; phase < in_phase_.size(); ++phase) count("actors", kPhases[phase], in_phase_[phase]);
+  count("actors", "waiting_for_room", unplaced_.size());
+  for (const auto& [driver, job] : jobs_) count("jobs", state_of(job), 1);
+  for (const auto& [group, entry] : groups_.groups()) count("groups", state_of(entry), 1);
+  for (const auto& [number, member] : members_.members()) count("nodes", state_of(member), 1);
+  say(node_of_process(from), wire::StatusAnswer{from, std::move(status)});
 }
 
 }  // namespace manta::head

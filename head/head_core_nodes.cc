@@ -73,8 +73,8 @@ void HeadCore::on(wire::Join& message) {
         {own ? kHeadNode : 0, wire::JoinRefused{message.nonce, wire::to_wire(status), message.info.endpoint}});
   };
   if (!own && !has_begun_) return refuse(Status(Code::kUnavailable, "the head is not ready to take nodes"));
-  if (const Status status = check_job_label(message.info); !status.ok()) return refuse(status);
   if (own && !has_begun_) take_up_members();
+  if (const Status status = check_job_label(message.info); !status.ok()) return refuse(status);
   if (const Membership::Member* before = members_.find(kHeadNode);
       own && before != nullptr && before->nonce != message.nonce)
     node_gone(kHeadNode, Status(Code::kDied, "its mantad was started again"));

@@ -75,8 +75,10 @@ Status HeadCore::replay_one(const Record& record) {
       MANTA_ASSIGN_OR_RETURN(ActorRecord stored, from_record<ActorRecord>(record));
       if (stored.phase >= static_cast<uint8_t>(ActorPhase::kDead))
         return Status(Code::kInvalid, "a dead actor is not stored");
-      Actor& actor = actors_[stored.spec.actor];
-      actor.phase = static_cast<ActorPhase>(stored.phase);
+      const auto [entry, is_new] = actors_.try_emplace(stored.spec.actor);
+      Actor& actor = entry->second;
+      if (is_new) ++in_phase_[static_cast<size_t>(actor.phase)];
+      enter(actor, static_cast<ActorPhase>(stored.phase));
       actor.incarnation = stored.incarnation;
       actor.restarts_used = stored.restarts_used;
       actor.worker = stored.worker;
@@ -134,7 +136,9 @@ void HeadCore::check_invariants() const {
   groups_.check_invariants();
   jobs_table_.check_invariants();
   size_t dead = 0;
+  std::array<uint64_t, 4> in_phase{};
   for (const auto& [key, actor] : actors_) {
+    ++in_phase[static_cast<size_t>(actor.phase)];
     MANTA_CHECK(actor.incarnation > static_cast<uint32_t>(actor.restarts_used), actor.incarnation);
     if (actor.phase == ActorPhase::kDead) {
       MANTA_CHECK(actor.node == 0 && !unplaced_.contains(key), key.sequence);
@@ -153,6 +157,7 @@ void HeadCore::check_invariants() const {
   }
   for (const auto& [key, actor] : actors_) watches -= actor.watchers.size();
   MANTA_CHECK(watches == 0, "each watch is known from both ends", watches);
+  MANTA_CHECK(in_phase == in_phase_, "phases are counted");
   MANTA_CHECK(dead == dead_.size() && dead <= settings_.max_dead_actors, dead);
   for (const auto& [name, key] : names_) {
     const Actor* actor = find(key);

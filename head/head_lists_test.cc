@@ -78,6 +78,29 @@ TEST_F(Lists, AFilterThatMatchesLittleIsPagedToo) {
   EXPECT_TRUE(second.cursor.empty());
 }
 
+TEST_F(Lists, StatusCountsWhatTheListsShow) {
+  for (uint64_t i = 1; i <= 1'000; ++i) {
+    wire::CreateActor create;
+    create.actor = {driver, i};
+    create.scheduling_class = needs(i % 2 == 0 ? 0 : 100);  // the odd ones fit nowhere
+    (void)cluster.core.step(kHeadNode, wire::HeadRequest{driver, create}, cluster.now_us);
+  }
+  (void)cluster.core.step(kHeadNode, wire::HeadRequest{driver, wire::KillActor{.actor = {driver, 1}, .reason = ""}},
+                          cluster.now_us);
+  cluster.ask(driver, wire::GetClusterStatus{9});
+  const auto answers = cluster.said<wire::StatusAnswer>();
+  ASSERT_THAT(answers, SizeIs(1));
+  const wire::ClusterStatus& status = answers[0].second.status;
+  EXPECT_EQ(status.request, 9u);
+  EXPECT_EQ(status.life, 1u);
+  EXPECT_EQ(status.counts.at("actors.pending"), 999u);
+  EXPECT_EQ(status.counts.at("actors.dead"), 1u);
+  EXPECT_EQ(status.counts.at("actors.waiting_for_room"), 499u);
+  EXPECT_EQ(status.counts.at("jobs.running"), 1u);
+  EXPECT_EQ(status.counts.at("nodes.alive"), 2u);
+  cluster.core.check_invariants();
+}
+
 TEST_F(Lists, AJobIsRememberedWithItsEnd) {
   const uint64_t other = cluster.process(a, wire::Role::kDriver);
   EXPECT_THAT(list(ListOf::kJobs, {"state=running"}).rows, SizeIs(2));

@@ -44,6 +44,7 @@
 #include "common/clock.h"
 #include "object_store/allocator.h"
 #include "object_store/store_events.h"
+#include "wire/group_messages.h"
 
 #include <deque>
 #include <functional>
@@ -95,6 +96,8 @@ class StoreCore {
   [[nodiscard]] Effects step(const Event& event, Time now);
   [[nodiscard]] std::optional<Time> next_deadline() const;
   [[nodiscard]] Counts counts() const;
+  /// A page of the objects that are here, in memory or on disk; see wire/list_page.h. Cost: O(objects on disk) at the end.
+  [[nodiscard]] wire::Listed list(const wire::ListRequest& request) const;
   [[nodiscard]] bool has_segment(SegmentId id) const { return segments_.contains(id.value); }
   /// Dies with the values when an invariant does not hold. Looks at everything: for tests; each step checks what it touched.
   void check_invariants() const;

@@ -373,6 +373,8 @@ void StoreServer::on_disk() {
   for (const Event& event : state_->disk->take_events()) (void)state_->step(event);
 }
 
+wire::Listed StoreServer::list(const wire::ListRequest& request) const { return state_->core.list(request); }
+
 StoreStats StoreServer::stats() const {
   StoreCore::Counts counts = state_->core.counts();
   StoreStats stats;

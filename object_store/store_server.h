@@ -17,6 +17,7 @@
 #include "common/shared_memory.h"
 #include "wire/cluster.h"
 #include "wire/connection.h"
+#include "wire/group_messages.h"
 
 #include <manta/ids.h>
 #include <manta/status.h>
@@ -130,6 +131,7 @@ class StoreServer {
   void on_disk();
 
   [[nodiscard]] StoreStats stats() const;
+  [[nodiscard]] wire::Listed list(const wire::ListRequest& request) const;  ///< See StoreCore.
 
  private:
   struct State;

@@ -131,6 +131,7 @@ void ClusterSide::on_event(const wire::LinkEvent& event) {
     case wire::LinkEvent::What::kFrame: on_frame(event); break;
     case wire::LinkEvent::What::kConnected: break;
     case wire::LinkEvent::What::kLost:
+      if (!event.reply_to.empty()) return node_.visitor(event);
       MANTA_LOG(kWarn, "raylet", "connection to a node ended", {"node", event.from}, {"why", event.why});
       // Refused: the machine is there and the process is not.
       if (event.why.code() != Code::kDied) break;
@@ -176,7 +177,10 @@ void ClusterSide::on_frame(const wire::LinkEvent& event) {
     if (message.ok()) on_from_head(std::move(*message));
     return;
   }
-  if (event.from == 0) return;  // who has not joined may only ask to
+  if (event.from == 0) {  // who has not joined may only ask to, and look if it has a key
+    if (event.type == NodeType::kVisitorFrame && is_head()) node_.visitor(event);
+    return;
+  }
   switch (event.type) {
     case NodeType::kForward: return with<wire::Forward>(event, &ClusterSide::handle);
     case NodeType::kDeliver: return with<wire::Deliver>(event, &ClusterSide::handle);
@@ -244,7 +248,8 @@ void ClusterSide::from_own_head(NodeNumber to, const wire::FromHead& message) {
 void ClusterSide::on_members(const wire::Members& members) {
   for (const wire::NodeInfo& info : members.joined) {
     if (info.number == self_.info.number) continue;
-    if (!info.public_key.empty())
+    // On the head's node the keys folder says who is let in, and takes it back.
+    if (!info.public_key.empty() && !self_.gatekeeper)
       link_.allow(info.public_key, info.is_driver ? wire::LinkRole::kDriver : wire::LinkRole::kNode);
     const Status status = link_.add_peer({.number = info.number, .endpoint = info.endpoint, .public_key = info.public_key});
     if (!status.ok() && status.code() != Code::kExists)
@@ -354,7 +359,7 @@ void ClusterSide::handle(NodeNumber from, wire::Forward& message) {
   frame.body = std::move(message.body);
   const ProcessId process{message.from};
   if (node_.store_frame(process, frame)) return;
-  Result<ClientMessage> decoded = decode_client_message(frame);
+  Result<ClientMessage> decoded = decode_client_message(frame.type, frame.body);
   if (decoded.ok()) node_.step(FromClient{process, std::move(*decoded)});
 }
 

@@ -46,6 +46,7 @@ class ClusterSide {
     std::function<void(const wire::NodeInfo&)> peer_joined;
     std::function<void(wire::NodeNumber, const Status&)> peer_lost;
     std::function<wire::Heartbeat()> heartbeat;
+    std::function<void(const wire::LinkEvent&)> visitor;  ///< On the head's node: a frame of one, or its end.
   };
 
   /// What this node is in the cluster. `info.number` is given.
@@ -78,6 +79,8 @@ class ClusterSide {
   void refresh_keys();
   /// In a cluster with keys: what the job's driver needs to come in. On the head's node.
   void give_token(wire::RunJob& order);
+  /// None on other nodes, and without keys.
+  [[nodiscard]] Gatekeeper* gatekeeper() { return self_.gatekeeper ? &*self_.gatekeeper : nullptr; }
   /// This node goes: the head need not find out.
   void leave(const std::string& reason, bool is_drained);
 

@@ -49,6 +49,7 @@ void ClusterView::update(const wire::NodeView& view) {
   it->second.available = view.available;
   it->second.waiting = view.waiting;
   it->second.takes_queue = true;
+  it->second.is_suspect = view.is_suspect;
   it->second.takes_work = !view.is_draining && !view.is_suspect && !it->second.info.is_driver;
 }
 

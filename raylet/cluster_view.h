@@ -27,6 +27,7 @@ class ClusterView {
     uint32_t waiting = 0;
     bool takes_work = true;   ///< Neither draining nor suspect.
     bool takes_queue = true;  ///< Its queue has room.
+    bool is_suspect = false;  ///< Was not heard of lately.
   };
 
   void add(wire::NodeInfo info);

@@ -44,11 +44,12 @@ using ClientMessage =
                  wire::FindActor, wire::ActorStarted, wire::SaveActorState, wire::ReleaseActor, wire::LogLineage,
                  wire::CleanupPath, wire::GetNodeState, wire::CreatePlacementGroup, wire::RemovePlacementGroup,
                  wire::GetPlacementGroup, wire::Explain, wire::SubmitJob, wire::UploadProgram, wire::StopJob, wire::FindJob,
-                 wire::ReadJobLog>;
+                 wire::ReadJobLog, wire::DrainNode, wire::ListRequest, wire::GetClusterStatus>;
 
 struct FromClient {
   ProcessId from;
   ClientMessage message;
+  bool may_act = true;  ///< Of a visitor: it may change something, not only look.
 };
 
 /// A client's socket ended, or it broke the protocol. A worker's end is judged when its process has ended.
@@ -166,7 +167,7 @@ using Outgoing =
                  wire::LeaseBlocked, wire::DetachChannel, wire::ProcessDied, wire::Relay, wire::ActorFound,
                  wire::ActorUpdate, wire::StartActor, wire::StopActor, wire::NodeState, wire::LogLines,
                  wire::ClusterCapacity, wire::PlacementGroupUpdate, wire::Explained, wire::DrainProgress,
-                 wire::JobAnswer, wire::ProgramReceived, wire::JobLogChunk>;
+                 wire::JobAnswer, wire::ProgramReceived, wire::JobLogChunk, wire::Listed, wire::ClusterStatus>;
 
 /// LeaseGranted and ActorUpdate with `new_channel` take along the descriptors of the Connect that came before them. To a
 /// process of another node it goes through that node's raylet, which makes the channel's other half.
@@ -253,6 +254,12 @@ struct DropJob {
   JobId job;
 };
 
+/// This client is to have a page of the store's objects.
+struct ListObjects {
+  ProcessId to;
+  wire::ListRequest request;
+};
+
 struct RemovePath {
   std::string path;
 };
@@ -266,7 +273,7 @@ struct EndNode {
 };
 
 using Effect = std::variant<Send, Connect, Spawn, KillWorker, Disconnect, TellHead, FetchJob, HandOn, AskLease, SpillLease,
-                            TellGone, ReportSoon, DropJob, RemovePath, EndNode>;
+                            TellGone, ReportSoon, DropJob, ListObjects, RemovePath, EndNode>;
 using Effects = std::vector<Effect>;
 
 }  // namespace manta::raylet

@@ -2,10 +2,12 @@
 
 #include "common/check.h"
 #include "common/log.h"
+#include "wire/net/own_keys.h"
 
 #include <sys/inotify.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -40,7 +42,9 @@ Status Gatekeeper::refresh(int64_t now_s) {
   }
   MANTA_ASSIGN_OR_RETURN(wire::KeyRecords tokens, read("tokens"));
   MANTA_ASSIGN_OR_RETURN(wire::KeyRecords allowed, read("allowed"));
-  std::erase_if(tokens, [&](const auto& entry) { return entry.second.expires_s != 0 && entry.second.expires_s < now_s; });
+  for (wire::KeyRecords* records : {&tokens, &allowed})
+    std::erase_if(*records,
+                  [&](const auto& entry) { return entry.second.expires_s != 0 && entry.second.expires_s < now_s; });
   for (const auto& [key, record] : tokens_)
     if (!tokens.contains(key)) link_->revoke(key);
   for (const auto& [key, record] : allowed_)
@@ -78,21 +82,61 @@ Status Gatekeeper::admit(const wire::LinkEvent& event, const wire::NodeInfo& inf
       return Status(Code::kInvalid, "its key is one of a " + std::string(wire::role_name(known->second.role)));
     return {};
   }
-  if (const auto used = used_.find(event.from_key); used != used_.end() && used->second == info.public_key) return {};
-  const auto token = tokens_.find(event.from_key);
-  if (token == tokens_.end() || (token->second.expires_s != 0 && token->second.expires_s < now_s))
+  return let_in(event.from_key, wanted, info.public_key, info.name, now_s);
+}
+
+Status Gatekeeper::enroll(const std::string& token, const wire::Enroll& wish, int64_t now_s) {
+  if (!wire::is_key(wish.public_key)) return Status(Code::kInvalid, "it brings no key of its own");
+  constexpr size_t kMaxNameBytes = 256;
+  return let_in(token, std::nullopt, wish.public_key, wish.name.substr(0, kMaxNameBytes), now_s);
+}
+
+Status Gatekeeper::rotate(const std::string& old_key, const wire::RotateKey& wish, int64_t now_s) {
+  constexpr int64_t kMostOverlapS = int64_t{30} * 24 * 3600;
+  if (!wire::is_key(wish.public_key)) return Status(Code::kInvalid, "it brings no new key");
+  const auto old = allowed_.find(old_key);
+  if (old == allowed_.end()) return Status(Code::kInvalid, "the key that it comes by is not in the list of keys");
+  const auto known = allowed_.find(wish.public_key);
+  const bool is_again = known != allowed_.end() && old->second.expires_s != 0 && known->second.role == old->second.role;
+  if (is_again) return {};
+  if (known != allowed_.end() || wish.public_key == old_key)
+    return Status(Code::kExists, "the new key is one that is let in already");
+  wire::KeyRecord fresh = old->second;
+  fresh.public_key = wish.public_key;
+  fresh.expires_s = 0;
+  wire::KeyRecord ending = old->second;
+  ending.expires_s = now_s + std::clamp<int64_t>(wish.overlap_s, 1, kMostOverlapS);
+  MANTA_RETURN_IF_ERROR(wire::write_record(folder_ / "allowed", fresh));
+  MANTA_RETURN_IF_ERROR(wire::write_record(folder_ / "allowed", ending));
+  link_->allow(fresh.public_key, fresh.role);
+  old->second = std::move(ending);
+  allowed_.insert_or_assign(fresh.public_key, std::move(fresh));
+  return {};
+}
+
+std::string Gatekeeper::next_head_key() const {
+  const Result<wire::LinkKeys> next = wire::load_keys((folder_ / wire::kNextKeys).string());
+  return next.ok() ? next->public_key : "";
+}
+
+Status Gatekeeper::let_in(const std::string& token, std::optional<LinkRole> role, const std::string& key,
+                          const std::string& name, int64_t now_s) {
+  if (const auto used = used_.find(token); used != used_.end() && used->second == key) return {};
+  const auto found = tokens_.find(token);
+  if (found == tokens_.end() || (found->second.expires_s != 0 && found->second.expires_s < now_s))
     return Status(Code::kInvalid, "its join token was used, revoked or has expired");
-  if (token->second.role != wanted)
-    return Status(Code::kInvalid, "its join token is for a " + std::string(wire::role_name(token->second.role)));
-  const wire::KeyRecord record{.role = wanted, .public_key = info.public_key, .name = info.name, .expires_s = 0};
+  if (role && found->second.role != *role)
+    return Status(Code::kInvalid, "its join token is for a " + std::string(wire::role_name(found->second.role)));
+  if (allowed_.contains(key)) return Status(Code::kExists, "its key was let in before, by another token");
+  const wire::KeyRecord record{.role = found->second.role, .public_key = key, .name = name, .expires_s = 0};
   MANTA_RETURN_IF_ERROR(wire::write_record(folder_ / "allowed", record));
-  (void)wire::remove_record(folder_ / "tokens", wire::key_id(event.from_key));  // it may have been revoked just now
-  link_->allow(record.public_key, record.role);
-  allowed_.insert_or_assign(record.public_key, record);
+  (void)wire::remove_record(folder_ / "tokens", wire::key_id(token));  // it may have been revoked just now
+  link_->allow(key, record.role);
+  allowed_.insert_or_assign(key, record);
   if (used_.size() >= kMaxUsed) used_.clear();
-  used_[event.from_key] = info.public_key;
-  link_->revoke(event.from_key);
-  tokens_.erase(token);
+  used_[token] = key;
+  link_->revoke(token);
+  tokens_.erase(found);
   return {};
 }
 

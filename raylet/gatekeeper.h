@@ -8,10 +8,12 @@
 #include "common/fd.h"
 #include "wire/net/key_records.h"
 #include "wire/net/node_link.h"
+#include "wire/visitor_messages.h"
 
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 
 namespace manta::raylet {
@@ -35,9 +37,18 @@ class Gatekeeper {
   /// Somebody says Join with the key it came with. kInvalid when it may not: a used or expired token, another role than the
   /// token's, a key that is none. OK: its own key is allowed now, and written down; or it was before, and says so again.
   Status admit(const wire::LinkEvent& event, const wire::NodeInfo& info, int64_t now_s);
+  /// The bearer of this token brings its own key: it is let in with the token's role, whichever that is.
+  Status enroll(const std::string& token, const wire::Enroll& wish, int64_t now_s);
+  /// Another key takes the place of this one, which is let in for a while yet. Asked again it says OK again.
+  Status rotate(const std::string& old_key, const wire::RotateKey& wish, int64_t now_s);
+  /// The key that the head will have when it is started again; empty: the same.
+  [[nodiscard]] std::string next_head_key() const;
 
  private:
   Gatekeeper(std::filesystem::path folder, wire::NodeLink& link) : folder_(std::move(folder)), link_(&link) {}
+  /// By the token that it came with. None: any role.
+  Status let_in(const std::string& token, std::optional<wire::LinkRole> role, const std::string& key,
+                const std::string& name, int64_t now_s);
   [[nodiscard]] Result<wire::KeyRecords> read(const std::string& which) const;
 
   std::filesystem::path folder_;

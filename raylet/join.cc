@@ -2,12 +2,11 @@
 
 #include "common/check.h"
 #include "wire/head_link.h"
+#include "wire/net/own_keys.h"
 
 #include <poll.h>
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 #include <random>
 
 namespace manta::raylet {
@@ -16,6 +15,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr auto kAgain = std::chrono::milliseconds(500);
+constexpr auto kTurn = std::chrono::seconds(3);  // for each key that the head may have
 
 uint64_t random_nonce() {
   std::random_device device;
@@ -34,23 +34,17 @@ std::optional<Result<wire::Joined>> answer_in(const wire::LinkEvent& event, uint
   return std::nullopt;
 }
 
-}  // namespace
-
-Result<JoinedCluster> join_cluster(wire::NodeLink& link, const wire::LinkPeer& head, wire::NodeInfo self,
-                                   std::chrono::milliseconds timeout) {
-  MANTA_RETURN_IF_ERROR(link.add_peer(head));
-  if (!head.public_key.empty()) link.allow(head.public_key, wire::LinkRole::kNode);
-  const wire::Join join{.version = MANTA_VERSION, .info = std::move(self), .nonce = random_nonce()};
-  const auto deadline = Clock::now() + timeout;
+/// Nothing when there is no answer until then; `last` is why the connection was lost, if it was.
+Result<std::optional<JoinedCluster>> ask_to_join(wire::NodeLink& link, const wire::LinkPeer& head, const wire::Join& join,
+                                                 Clock::time_point until, Status& last) {
   auto next = Clock::now();
-  Status last;
-  while (Clock::now() < deadline) {
+  while (Clock::now() < until) {
     if (Clock::now() >= next) {
       next = Clock::now() + kAgain;
       MANTA_RETURN_IF_ERROR(link.send_frame(head.number, wire::NodeType::kToHead, wire::encode_to_head({.message = join})));
     }
     pollfd ready{link.wake_fd(), POLLIN, 0};
-    const auto patience = std::chrono::ceil<std::chrono::milliseconds>(std::min(next, deadline) - Clock::now());
+    const auto patience = std::chrono::ceil<std::chrono::milliseconds>(std::min(next, until) - Clock::now());
     if (::poll(&ready, 1, std::max(0, static_cast<int>(patience.count()))) <= 0) continue;
     std::vector<wire::LinkEvent> events = link.receive();
     for (auto it = events.begin(); it != events.end(); ++it) {
@@ -59,47 +53,37 @@ Result<JoinedCluster> join_cluster(wire::NodeLink& link, const wire::LinkPeer& h
       if (!answer) continue;
       if (!answer->ok()) return answer->status();
       link.set_number((*answer)->number);
-      return JoinedCluster{std::move(**answer), {std::make_move_iterator(it + 1), std::make_move_iterator(events.end())}};
+      return std::optional(JoinedCluster{
+          std::move(**answer), {std::make_move_iterator(it + 1), std::make_move_iterator(events.end())}, head});
     }
   }
-  return Status(Code::kTimeout, "the head at " + head.endpoint + " did not answer within " +
-                                    std::to_string(timeout.count()) + " ms" + (last.ok() ? "" : ": " + last.message()));
+  return std::optional<JoinedCluster>();
 }
 
-Result<wire::LinkKeys> own_keys(const std::string& keys_dir, bool may_make) {
-  if (keys_dir.empty()) return wire::LinkKeys{};
-  const std::string path = keys_dir + "/node.keys";
-  Result<wire::LinkKeys> keys = wire::load_keys(path);
-  if (keys.ok() || keys.status().code() != Code::kNotFound) return keys;
-  if (!may_make)
-    return Status(Code::kNotFound,
-                  "there is no " + path + "; make the head's keys with: manta keys create --keys " + keys_dir);
-  std::error_code error;
-  std::filesystem::create_directories(keys_dir, error);
-  MANTA_ASSIGN_OR_RETURN(wire::LinkKeys made, wire::make_keys());
-  MANTA_RETURN_IF_ERROR(wire::save_keys(path, made));
-  return made;
-}
+}  // namespace
 
-Result<wire::LinkPeer> find_head(const std::string& address, const std::string& keys_dir, const std::string& token_file) {
-  wire::LinkPeer head{.number = wire::kHeadNode, .endpoint = address, .public_key = {}};
-  if (keys_dir.empty()) return head;
-  if (!token_file.empty()) {
-    MANTA_ASSIGN_OR_RETURN(const wire::JoinToken token, wire::load_token(token_file));
-    head.public_key = token.head_public_key;
-    head.as = token.keys;
-    return head;
+Result<JoinedCluster> join_cluster(wire::NodeLink& link, const std::vector<wire::LinkPeer>& heads, wire::NodeInfo self,
+                                   std::chrono::milliseconds timeout) {
+  const wire::Join join{.version = MANTA_VERSION, .info = std::move(self), .nonce = random_nonce()};
+  const auto deadline = Clock::now() + timeout;
+  Status last;
+  for (size_t turn = 0; Clock::now() < deadline; ++turn) {
+    const wire::LinkPeer& head = heads[turn % heads.size()];
+    link.remove_peer(head.number);
+    MANTA_RETURN_IF_ERROR(link.add_peer(head));
+    if (!head.public_key.empty()) link.allow(head.public_key, wire::LinkRole::kNode);
+    const auto until = heads.size() == 1 ? deadline : std::min(deadline, Clock::now() + kTurn);
+    Result<std::optional<JoinedCluster>> joined = ask_to_join(link, head, join, until, last);
+    if (!joined.ok()) return joined.status();
+    if (*joined) return std::move(**joined);
   }
-  std::ifstream file(keys_dir + "/head");
-  if (!(file >> head.public_key) || !wire::is_key(head.public_key))
-    return Status(Code::kNotFound, "this machine has not joined a cluster with the keys in " + keys_dir +
-                                       " before; give it a token: --join-token FILE (manta token create)");
-  return head;
+  return Status(Code::kTimeout, "the head at " + heads.front().endpoint + " did not answer within " +
+                                    std::to_string(timeout.count()) + " ms" + (last.ok() ? "" : ": " + last.message()));
 }
 
 Status settle_with_head(wire::NodeLink& link, const wire::LinkPeer& head, const std::string& keys_dir) {
   if (keys_dir.empty()) return {};
-  std::ofstream(keys_dir + "/head") << head.public_key << "\n";
+  MANTA_RETURN_IF_ERROR(wire::remember_head(keys_dir, head.public_key));
   if (!head.as.are_given()) return {};
   wire::LinkPeer settled = head;
   settled.as = {};

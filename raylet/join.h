@@ -14,16 +14,14 @@ namespace manta::raylet {
 struct JoinedCluster {
   wire::Joined answer;
   std::vector<wire::LinkEvent> early;  ///< What came behind it.
+  wire::LinkPeer head;                 ///< As it was reached.
 };
 
-/// The link gets its number. kTimeout names the head's endpoint; what the head refuses is passed on.
-Result<JoinedCluster> join_cluster(wire::NodeLink& link, const wire::LinkPeer& head, wire::NodeInfo self,
+/// The link gets its number. `heads` is one head by the keys that it may have: they are tried in turn. kTimeout names the
+/// head's endpoint; what the head refuses is passed on.
+Result<JoinedCluster> join_cluster(wire::NodeLink& link, const std::vector<wire::LinkPeer>& heads, wire::NodeInfo self,
                                    std::chrono::milliseconds timeout);
 
-/// The pair in <keys_dir>/node.keys, made when there is none; no keys for an empty folder name.
-Result<wire::LinkKeys> own_keys(const std::string& keys_dir, bool may_make);
-/// How to reach the head: by the token, if there is one; else by what the last token said, kept in <keys_dir>/head.
-Result<wire::LinkPeer> find_head(const std::string& address, const std::string& keys_dir, const std::string& token_file);
 /// It is a member: from now on it speaks to the head with its own key, and remembers the head.
 Status settle_with_head(wire::NodeLink& link, const wire::LinkPeer& head, const std::string& keys_dir);
 

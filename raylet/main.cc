@@ -8,6 +8,7 @@
 #include "raylet/flags.h"
 #include "raylet/join.h"
 #include "raylet/node_server.h"
+#include "wire/net/own_keys.h"
 
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -64,9 +65,10 @@ Status run_head(NodeOptions options, const ClusterFlags& flags, ClusterParts par
 }
 
 Status run_member(NodeOptions options, const ClusterFlags& flags, ClusterParts parts) {
-  MANTA_ASSIGN_OR_RETURN(const wire::LinkPeer at, find_head(flags.address, flags.keys_dir, flags.join_token));
-  MANTA_ASSIGN_OR_RETURN(JoinedCluster joined, join_cluster(*parts.link, at, parts.self, kJoinTimeout));
-  MANTA_RETURN_IF_ERROR(settle_with_head(*parts.link, at, flags.keys_dir));
+  MANTA_ASSIGN_OR_RETURN(const std::vector<wire::LinkPeer> heads,
+                         wire::find_head(flags.address, flags.keys_dir, flags.join_token));
+  MANTA_ASSIGN_OR_RETURN(JoinedCluster joined, join_cluster(*parts.link, heads, parts.self, kJoinTimeout));
+  MANTA_RETURN_IF_ERROR(settle_with_head(*parts.link, joined.head, flags.keys_dir));
   options.number = parts.self.number = joined.answer.number;
   parts.members = std::move(joined.answer.members);
   parts.early = std::move(joined.early);
@@ -92,9 +94,15 @@ JobRunnerSettings describe_jobs(const NodeOptions& options, const ClusterFlags& 
 }
 
 Result<std::string> make_session_dir() {
-  const char* const tmp = std::getenv("TMPDIR");
-  const std::string base =
-      std::string(tmp != nullptr && *tmp != '\0' ? tmp : "/tmp") + "/manta-" + std::to_string(::getuid());
+  const auto setting = [](const char* name) -> std::string {
+    const char* const value = std::getenv(name);
+    return value != nullptr ? value : "";
+  };
+  std::string base = setting("MANTA_SESSION_DIR");
+  if (base.empty()) {
+    const std::string tmp = setting("TMPDIR");
+    base = (tmp.empty() ? "/tmp" : tmp) + "/manta-" + std::to_string(::getuid());
+  }
   std::error_code error;
   std::filesystem::create_directories(base, error);
   ::chmod(base.c_str(), 0700);
@@ -128,7 +136,8 @@ Status serve(int argc, char** argv) {
   options.labels = flags.cluster->labels;
   ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);  // what others send here to be run gains nothing by a set-user-id program
   ClusterParts parts;
-  MANTA_ASSIGN_OR_RETURN(const wire::LinkKeys keys, own_keys(flags.cluster->keys_dir, !flags.cluster->is_head));
+  if (flags.cluster->is_head) MANTA_RETURN_IF_ERROR(wire::take_next_keys(flags.cluster->keys_dir));
+  MANTA_ASSIGN_OR_RETURN(const wire::LinkKeys keys, wire::own_keys(flags.cluster->keys_dir, !flags.cluster->is_head));
   MANTA_ASSIGN_OR_RETURN(
       parts.link,
       wire::NodeLink::start({.listen = flags.cluster->listen, .advertise = flags.cluster->advertise, .keys = keys}));

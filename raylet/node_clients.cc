@@ -47,7 +47,7 @@ Status NodeServer::on_message(Client& client, wire::Frame& frame) {
     MANTA_ASSIGN_OR_RETURN(const bool was_for_store, store_->handle(client.process, frame));
     if (was_for_store) return {};
   }
-  MANTA_ASSIGN_OR_RETURN(ClientMessage message, decode_client_message(frame));
+  MANTA_ASSIGN_OR_RETURN(ClientMessage message, decode_client_message(frame.type, frame.body));
   step(FromClient{client.process, std::move(message)});
   return {};
 }

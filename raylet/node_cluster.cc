@@ -18,6 +18,7 @@ Status NodeServer::join_cluster(ClusterParts parts) {
           .step = [this](Event event) { step(std::move(event)); },
           .send =
               [this](ProcessId to, wire::Type type, std::string_view body, const std::vector<int>& fds) {
+                if (door_ && door_->is_visitor(to)) return door_->send(to, type, std::string(body)), true;
                 Client* client = find_client(to);
                 if (client == nullptr) return false;
                 const Status status = client->connection->send_frame(type, body, fds);
@@ -59,7 +60,13 @@ Status NodeServer::join_cluster(ClusterParts parts) {
                                        .waiting = static_cast<uint32_t>(core_->waiting()),
                                        .is_draining = core_->is_draining(),
                                        .placed_up_to = placed_up_to_};
-              }});
+              },
+          .visitor = [this](const wire::LinkEvent& event) { on_visitor_frame(event); }});
+  if (cluster_->is_head()) {
+    door_ = std::make_unique<Door>(*link_, cluster_->gatekeeper(),
+                                   Door::Node{.step = [this](Event event) { step(std::move(event)); },
+                                              .new_process = [this] { return ProcessId{new_process()}; }});
+  }
   MANTA_RETURN_IF_ERROR(start_transfer(parts));
   if (!parts.jobs.folder.empty())
     jobs_ = std::make_unique<JobRunner>(std::move(parts.jobs), *loop_,
@@ -75,6 +82,12 @@ Status NodeServer::join_cluster(ClusterParts parts) {
   MANTA_RETURN_IF_ERROR(head_->send(wire::kHeadNode, own));
   hear_head();
   return {};
+}
+
+void NodeServer::on_visitor_frame(const wire::LinkEvent& event) {
+  if (!door_) return;
+  if (event.what == wire::LinkEvent::What::kLost) return door_->on_lost(event.reply_to);
+  door_->on_frame(event, now_us());
 }
 
 Status NodeServer::start_transfer(ClusterParts& parts) {
@@ -100,7 +113,7 @@ void NodeServer::run_jobs() {
   if (const auto due_us = jobs_->next_deadline_us(); due_us && *due_us <= now_us()) jobs_->tick(now_us());
   std::vector<wire::ToHead> words = std::exchange(job_words_, {});
   for (wire::ToHead& word : words)
-    if (const Status status = head_->send(options_.number, std::move(word)); !status.ok())
+    if (const Status status = head_->send(options_.number, {.message = std::move(word)}); !status.ok())
       MANTA_LOG(kWarn, "raylet", "the head cannot be told of a job", {"why", status});  // it is said again
   if (!words.empty()) hear_head();
 }

@@ -60,6 +60,7 @@ void NodeServer::tick_head() {
 
 template <typename Message>
 void NodeServer::send_to(ProcessId process, const Message& message, const std::vector<int>& fds) {
+  if (door_ && door_->is_visitor(process)) return door_->send(process, Message::kType, wire::encode(message));
   const auto it = by_process_.find(process);
   if (it == by_process_.end()) return;
   const ClientKey key = it->second;
@@ -168,6 +169,7 @@ void NodeServer::carry_out(KillWorker& effect) {
 }
 
 void NodeServer::carry_out(Disconnect& effect) {
+  if (door_) door_->refuse(effect.process, effect.status);
   if (const auto it = by_process_.find(effect.process); it != by_process_.end()) refuse_client(it->second, effect.status);
 }
 
@@ -194,6 +196,11 @@ void NodeServer::carry_out(ReportSoon& effect) {
   if (cluster_) return cluster_->carry_out(effect);
   TellHead report{wire::Heartbeat{.available = {}}};
   carry_out(report);
+}
+
+void NodeServer::carry_out(ListObjects& effect) {
+  Send answer{effect.to, core_->with_node(store_->list(effect.request))};
+  carry_out(answer);
 }
 
 void NodeServer::carry_out(RemovePath& effect) {

@@ -141,7 +141,7 @@ Status NodeServer::watch_driver(ClientKey key) {
   return {};
 }
 
-// <session>/mantad.sock, for observers of the same user. A session whose path is too long for a socket does without.
+// <session>/mantad.sock, for visitors of the same user. A session whose path is too long for a socket does without.
 Status NodeServer::listen_for_visitors() {
   const std::string path = options_.session_dir + "/mantad.sock";
   sockaddr_un address{};
@@ -205,6 +205,7 @@ void NodeServer::run_due() {
   if (core_->is_draining() && next_count_us_ <= now_us()) count_objects();
   if (cluster_) cluster_->tick(now_us());
   run_jobs();
+  if (door_) door_->tick(now_us());
   prepare_fork_server();
   drop_overflowing();
 }
@@ -250,6 +251,7 @@ void NodeServer::end() {
     if (Status status = driver->connection->drain(std::chrono::milliseconds(200)); !status.ok()) driver->connection->close();
   clients_.clear();
   transfer_.reset();
+  door_.reset();
   cluster_.reset();
   link_.reset();  // what was said last has 200 ms to go out
   head_.reset();  // before its files go: its writer may be making one just now

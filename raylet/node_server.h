@@ -16,6 +16,7 @@
 #include "object_store/transfer/identity.h"
 #include "object_store/transfer/transfer.h"
 #include "raylet/cluster_side.h"
+#include "raylet/door.h"
 #include "raylet/event_loop.h"
 #include "raylet/fork_server.h"
 #include "raylet/job_runner.h"
@@ -119,6 +120,7 @@ class NodeServer {
   Status join_cluster(ClusterParts parts);
   Status start_transfer(ClusterParts& parts);
   void run_jobs();
+  void on_visitor_frame(const wire::LinkEvent& event);
   void note_from_head(wire::FromHead message);
   void on_from_head(wire::FromHead message);
   Status set_up();
@@ -179,6 +181,7 @@ class NodeServer {
     if (cluster_) cluster_->carry_out(effect);
   }
   void carry_out(ReportSoon& effect);
+  void carry_out(ListObjects& effect);
   void carry_out(RemovePath& effect);
   void carry_out(EndNode& effect);
   void add_store_state(wire::NodeState& state) const;
@@ -206,6 +209,7 @@ class NodeServer {
   std::unique_ptr<ClusterSide> cluster_;              // none in a session of one node
   std::unique_ptr<JobRunner> jobs_;
   std::vector<wire::ToHead> job_words_;  // for the head; said between events, since an answer may come at once
+  std::unique_ptr<Door> door_;                        // on the head's node, over cluster_
   uint64_t view_version_ = 0;
   uint64_t placed_up_to_ = 0;
   OomWatch oom_;

@@ -1,6 +1,7 @@
 #include "raylet/raylet_core.h"
 
 #include "common/check.h"
+#include "raylet/client_messages.h"
 
 #include <algorithm>
 
@@ -52,7 +53,6 @@ void RayletCore::admit(ProcessId process, wire::Hello& hello) {
                                    .session_dir = settings_.session_dir,
                                    .raylet_name = settings_.raylet_name,
                                    .process = process.value}});
-  if (role == wire::Role::kObserver) return;
   emit(TellHead{wire::HeadClientJoined{
       .process = process.value, .role = hello.role, .pid = hello.pid, .job = client.job.value, .job_name = hello.job_name}});
 }
@@ -121,8 +121,12 @@ void RayletCore::forget_client(ProcessId process, const Status& cause) {
   const wire::ProcessDied died{.process = process.value, .pid = it->second.pid, .cause = wire::to_wire(cause)};
   const Client gone = std::move(it->second);
   clients_.erase(it);
-  if (gone.role == wire::Role::kObserver) return;
   if (!gone.is_remote) emit(TellHead{wire::HeadClientGone{.process = process.value, .cause = died.cause}});
+  if (gone.role == wire::Role::kObserver) {
+    if (settings_.number != 0)
+      emit(TellGone{wire::ProcessGone{.process = process.value, .pid = died.pid, .cause = died.cause}, {}});
+    return;
+  }
   drop_leases_of(process);
   groups_.forget(process);
   watches_.erase(process);
@@ -161,11 +165,22 @@ void RayletCore::on(FromClient& event) {
   if (is_ending_) return;
   const auto it = clients_.find(event.from);
   if (it == clients_.end() && !is_remote(event.from.value)) return;
-  const bool may_only_look = it != clients_.end() && it->second.role == wire::Role::kObserver;
-  if (may_only_look && !std::holds_alternative<wire::GetNodeState>(event.message) &&
-      !std::holds_alternative<wire::Explain>(event.message))
-    return break_with(event.from, "an observer may only look");
+  if (it != clients_.end() && it->second.role == wire::Role::kObserver)
+    if (const Status status = check_visitor(event); !status.ok()) return break_with(event.from, status.message());
   std::visit([&](auto& message) { on_message(event.from, message); }, event.message);
+}
+
+Status RayletCore::check_visitor(const FromClient& event) {
+  switch (visitor_right(event.message)) {
+    case VisitorRight::kLook: return {};
+    case VisitorRight::kAct:
+      if (event.may_act) return {};
+      return Status(Code::kInvalid,
+                    "the key of a viewer may only look: this needs the key of a driver or node (manta token create --role "
+                    "driver)");
+    case VisitorRight::kNone: break;
+  }
+  return Status(Code::kInvalid, "a visitor may not say this: it is for drivers and workers");
 }
 
 void RayletCore::on_message(ProcessId from, wire::Relay& message) {

@@ -71,6 +71,8 @@ class RayletCore {
   /// What placement groups hold here, for a head that was restarted.
   [[nodiscard]] std::vector<wire::HeldBundles> held_bundles() const { return bundles_.held(); }
   [[nodiscard]] bool is_draining() const { return drain_.has_value(); }
+  /// A page of this node's own, with the node in its cursor.
+  [[nodiscard]] wire::Listed with_node(wire::Listed listed) const;
   [[nodiscard]] bool is_at_rest() const;  ///< No lease, nobody waits, every resource is free.
   void check_invariants() const;          ///< Dies on a violation.
 
@@ -135,10 +137,13 @@ class RayletCore {
   void on_message(ProcessId from, wire::StopJob& message) { ask_head(from, message); }
   void on_message(ProcessId from, wire::FindJob& message) { ask_head(from, message); }
   void on_message(ProcessId from, wire::ReadJobLog& message) { ask_head(from, message); }
+  void on_message(ProcessId from, wire::DrainNode& message) { ask_head(from, message); }
   template <typename Message>
   void ask_head(ProcessId from, Message& message) {
     emit(TellHead{wire::HeadRequest{from.value, std::move(message)}});
   }
+  void on_message(ProcessId from, wire::ListRequest& message);
+  void on_message(ProcessId from, wire::GetClusterStatus& message);
 
   // Decisions of the head.
   void on_head(wire::PlaceActor& message);
@@ -167,6 +172,8 @@ class RayletCore {
   [[nodiscard]] bool could_be_elsewhere(const Claim& claim) const;
   void cut_off();
   void end_if_drained();
+  void on_head(wire::ListAnswer& message);
+  void on_head(wire::StatusAnswer& message);
 
   // Clients.
   void join_driver(ProcessId process, wire::Hello& hello);
@@ -175,6 +182,12 @@ class RayletCore {
   void driver_gone(bool by_goodbye, int32_t exit_code);
   void forget_client(ProcessId process, const Status& cause);
   void break_with(ProcessId process, const std::string& why);
+  [[nodiscard]] static Status check_visitor(const FromClient& event);
+
+  // Lists of what this node knows of itself.
+  [[nodiscard]] std::optional<wire::NodeNumber> node_in_turn(wire::NodeNumber first, std::string& note) const;
+  [[nodiscard]] wire::Listed list_workers(const wire::ListRequest& request) const;
+  [[nodiscard]] wire::Listed list_tasks(const wire::ListRequest& request) const;
 
   // Jobs: whose program a worker runs.
   struct JobEntry {

@@ -85,6 +85,7 @@ enum class NodeType : uint16_t {
   kProgramChunk,
   kCredit = 60,
   kDropCopies = 70,
+  kVisitorFrame = 80,
 };
 
 // ---------------------------------------------------------------------------------------------------- membership
@@ -256,6 +257,17 @@ struct ProgramChunk {
   uint64_t offset = 0;
   std::string bytes;
   MSGPACK_DEFINE(status, hash, offset, bytes)
+};
+
+// ---------------------------------------------------------------------------------------------------- visitors
+
+/// A control message of, or for, somebody who has no mantad: the command line. What an observer says to its mantad over a
+/// Unix socket goes to the head's endpoint in these instead, and the answers come back over the same connection.
+struct VisitorFrame {
+  static constexpr NodeType kType = NodeType::kVisitorFrame;
+  uint16_t type = 0;  ///< wire::Type; 0: no message, it is still there.
+  std::string body;
+  MSGPACK_DEFINE(type, body)
 };
 
 // ---------------------------------------------------------------------------------------------------- objects

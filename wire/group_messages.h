@@ -56,9 +56,19 @@ struct PlacementGroupUpdate {
 
 // ---------------------------------------------------------------------------------------------------- lists
 
-enum class ListOf : uint8_t { kNodes = 0, kActors = 1, kJobs = 2, kPlacementGroups = 3 };
+/// Up to kPlacementGroups the head knows them; the rest each node knows of itself.
+enum class ListOf : uint8_t {
+  kNodes = 0,
+  kActors = 1,
+  kJobs = 2,
+  kPlacementGroups = 3,
+  kWorkers = 4,
+  kTasks = 5,
+  kObjects = 6
+};
 
-/// client -> raylet -> head: a page of what the head knows, ordered by key. A filter is "key=value"; all of them must hold.
+/// client -> raylet, which answers, or hands it on to the head or to the node whose turn it is: a page, ordered by key. A
+/// filter is "key=value"; all of them must hold. See list_page.h.
 struct ListRequest {
   static constexpr Type kType = Type::kList;
   uint64_t request = 0;
@@ -74,8 +84,9 @@ struct Listed {
   uint64_t request = 0;
   WireStatus status;
   std::vector<std::map<std::string, std::string>> rows;
-  std::string cursor;  ///< Empty: that was the last page.
-  MSGPACK_DEFINE(request, status, rows, cursor)
+  std::string cursor;     ///< Empty: that was the last page.
+  std::string note = {};  ///< What is missing in the rows, and why; empty: nothing.
+  MSGPACK_DEFINE(request, status, rows, cursor, note)
 };
 
 }  // namespace manta::wire

@@ -18,6 +18,7 @@
 #include "wire/job_messages.h"
 #include "wire/messages.h"
 #include "wire/variant_codec.h"
+#include "wire/visitor_messages.h"
 
 #include <optional>
 #include <string_view>
@@ -47,7 +48,7 @@ struct HeadClientGone {
 using ClientRequest =
     std::variant<CreateActor, WatchActor, KillActor, FindActor, SaveActorState, LogLineage, CreatePlacementGroup,
                  RemovePlacementGroup, GetPlacementGroup, ListRequest, ReleaseActor, DrainNode, SubmitJob, UploadProgram,
-                 StopJob, FindJob, ReadJobLog>;
+                 StopJob, FindJob, ReadJobLog, GetClusterStatus>;
 
 /// A client's message, unchanged. SaveActorState comes only from the worker that is this incarnation (the raylet checked).
 struct HeadRequest {
@@ -233,6 +234,12 @@ struct ListAnswer {
   MSGPACK_DEFINE(to, listed)
 };
 
+struct StatusAnswer {
+  uint64_t to = 0;
+  ClusterStatus status;
+  MSGPACK_DEFINE(to, status)
+};
+
 /// The node is to be drained: see docs/cluster-internals.md. Said again, the earlier deadline counts.
 struct BeginDrain {
   int64_t deadline_us = 0;  ///< From now.
@@ -270,7 +277,7 @@ struct JobsAnswer {
 /// Append only. Members that name a node come to the head's own raylet before anything that goes to that node.
 using FromHead = std::variant<PlaceActor, EndActor, ActorNotice, ActorAnswer, Joined, JoinRefused, Heartbeat, Members, View,
                               HeadRestarted, PrepareBundles, CommitBundles, ReleaseBundles, GroupNotice, ListAnswer,
-                              BeginDrain, DrainNotice, RunJob, EndJob, JobNoted, ProgramChunk, JobsAnswer>;
+                              BeginDrain, DrainNotice, RunJob, EndJob, JobNoted, ProgramChunk, JobsAnswer, StatusAnswer>;
 
 struct ToNode {
   NodeNumber to = 0;  ///< 0: to the endpoint that the message names (JoinRefused).

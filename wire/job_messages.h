@@ -18,7 +18,7 @@ inline constexpr size_t kJobChunkBytes = size_t{1} << 20;       ///< Of a progra
 inline constexpr size_t kJobLogChunkBytes = size_t{256} << 10;  ///< Of a log.
 
 /// Types of the messages between clients and the head start here.
-inline constexpr uint16_t kFirstJobType = 110;
+inline constexpr uint16_t kFirstJobType = 140;
 
 /// Of the node that a submitted job's driver brings along: "<job>.<attempt>".
 inline constexpr const char* kJobLabel = "manta/job";

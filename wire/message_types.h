@@ -74,13 +74,20 @@ enum class Type : uint16_t {
   kPlacementGroupUpdate,
   kList = 100,
   kListed,
+  kGetClusterStatus,
+  kClusterStatus,
   kExplain = 110,
   kExplained,
+  kEnroll = 120,
+  kEnrolled,
+  kRotateKey,
+  kKeyRotated,
   kDrainNode = 130,
   kDrainProgress,
   kReleaseActor,
 };
 
+/// An observer is who neither works nor has work done: the command line. See visitor_messages.h.
 enum class Role : uint8_t { kDriver = 0, kWorker = 1, kObserver = 2 };
 
 /// A Status as it travels.

@@ -111,6 +111,8 @@ class FakeWorld {
   std::vector<TellGone> told_gone;
   std::vector<std::string> removed;
   int reports_wanted = 0;
+  std::vector<ListObjects> listed_objects;
+  std::vector<Disconnect> disconnected;
   bool is_ended = false;
   EndNode end;
 
@@ -126,7 +128,8 @@ class FakeWorld {
     spawns.push_back(std::move(effect));
   }
   void note(KillWorker& effect) { killed.insert(effect.token); }
-  void note(Disconnect&) {}
+  void note(Disconnect& effect) { disconnected.push_back(std::move(effect)); }
+  void note(ListObjects& effect) { listed_objects.push_back(std::move(effect)); }
   void note(TellHead& effect) { told_head.push_back(std::move(effect.message)); }
   void note(FetchJob& effect) { fetches.push_back(effect.job); }
   void note(HandOn& effect) { handed_on.push_back(std::move(effect)); }

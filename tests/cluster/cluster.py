@@ -1,6 +1,7 @@
 """A cluster for tests: mantads on this machine, each in a network namespace of its own where that is allowed."""
 import contextlib
 import functools
+import json
 import os
 import pathlib
 import shutil
@@ -18,6 +19,7 @@ class Node:
 
     def __init__(self, arguments, folder, prefix=(), env=None):
         folder.mkdir(parents=True)
+        self.arguments = list(arguments)
         self.folder = folder
         self.said = folder / "said.txt"
         self.prefix = list(prefix)
@@ -67,6 +69,31 @@ class Program:
     def end(self, number=signal.SIGTERM):
         self.process.send_signal(number)
         return self.process.wait(timeout=DEADLINE_S)
+
+
+class Visitor:
+    """Somebody at the drivers' place who runs `manta`."""
+
+    def __init__(self, cluster, keys=None, token=None):
+        self.prefix = cluster.driver_prefix
+        self.keys = keys
+        self.environment = {key: value for key, value in os.environ.items() if not key.startswith("MANTA_")}
+        self.environment["MANTA_ADDRESS"] = cluster.address
+        if keys is not None:
+            self.environment |= {"MANTA_KEYS": str(keys), "MANTA_JOIN_TOKEN": str(token)}
+
+    def run(self, *words, timeout_s=DEADLINE_S):
+        return subprocess.run([*self.prefix, str(BIN / "manta"), *map(str, words)], capture_output=True, text=True,
+                              stdin=subprocess.DEVNULL, env=self.environment, timeout=timeout_s)
+
+    def ask(self, *words, **settings):
+        done = self.run(*words, **settings)
+        if done.returncode != 0:
+            raise AssertionError(f"manta {' '.join(map(str, words))} ended with {done.returncode}: {done.stderr}{done.stdout}")
+        return done.stdout
+
+    def rows(self, *words):
+        return json.loads(self.ask("list", *words, "-o", "json"))["rows"]
 
 
 class Network:
@@ -200,6 +227,21 @@ class Cluster:
         keys = ["--keys", env["MANTA_KEYS"], "--join-token", env["MANTA_JOIN_TOKEN"]] if self.keys is not None else []
         return self.start(prefix, "--address", self.address, "--listen", env["MANTA_LISTEN"], *keys)
 
+    def restart(self):
+        """Ends every mantad and starts it again, at the same places and with what its keys folder holds."""
+        for node in reversed(self.nodes):
+            node.kill(signal.SIGTERM)
+        old, self.nodes = self.nodes, []
+        for node in old:
+            words = [word for word in node.arguments if word != "--join-token"]
+            words = [word for word in words if not str(word).startswith(str(self.folder / "token-"))]
+            if "--head" in words:
+                words[words.index("--listen") + 1] = self.address
+            again = Node(words, self.folder / f"node-{self.count}", node.prefix)
+            self.count += 1
+            self.nodes.append(again)
+            again.wait_for("mantad: the head listens on " if "--head" in words else "mantad: joined ")
+
     def environment(self):
         env = {**os.environ, **self.driver_env, "MANTA_MANTAD": str(BIN / "mantad")}
         self.driver_env.pop("MANTA_JOIN_TOKEN", None)  # good for once; afterwards its key is known
@@ -216,6 +258,14 @@ class Cluster:
     def start_program(self, program, *arguments):
         self.count += 1
         return Program(self.words(program, arguments), self.folder / f"program-{self.count}.txt", self.environment())
+
+    def visitor(self, role):
+        """Somebody with a token of this role, at the drivers' place: what runs `manta` as him."""
+        self.count += 1
+        token = self.folder / f"visitor-{self.count}.token"
+        keys = self.folder / f"visitor-{self.count}"
+        self.manta("token", "create", "--keys", self.keys, "--head", self.address, "--role", role, "--out", token)
+        return Visitor(self, keys, token)
 
     def log_of(self, node):
         return "".join(path.read_text(errors="replace") for path in node.folder.glob("mantad-*.log"))

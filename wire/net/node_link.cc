@@ -38,6 +38,8 @@ Result<zmq::socket_t> listen(zmq::context_t& context, const Endpoint& endpoint, 
   router.set(zmq::sockopt::linger, 0);
   router.set(zmq::sockopt::ipv6, endpoint.is_ipv6);
   router.set(zmq::sockopt::rcvhwm, kReceiveBatches);
+  router.set(zmq::sockopt::sndhwm, kReceiveBatches);
+  router.set(zmq::sockopt::router_mandatory, true);
   router.set(zmq::sockopt::maxmsgsize, static_cast<int64_t>(kMaxBatchBytes + kCurveBytes));
   router.set(zmq::sockopt::handshake_ivl, kHandshakeMs);
   if (keys.are_given()) {
@@ -208,6 +210,9 @@ void NodeLink::revoke(const std::string& public_key) { state_->access.revoke(pub
 
 Status NodeLink::send_frame(NodeNumber to, NodeType type, std::string body) {
   return state_->sender->send_frame(to, type, std::move(body));
+}
+Status NodeLink::answer(const std::string& reply_to, NodeType type, std::string body) {
+  return state_->receiver->answer(reply_to, type, std::move(body));
 }
 std::vector<LinkEvent> NodeLink::receive() { return state_->inbox->take(); }
 int NodeLink::wake_fd() const { return state_->inbox->fd(); }

@@ -55,6 +55,7 @@ struct LinkEvent {
     kFrame,
     kConnected,
     kLost,  ///< The connection to `from` was refused (code kDied: nobody listens there), or ended, or it misbehaved.
+            ///< With `reply_to`: a stranger that was answered is gone, or does not read.
     kChannelClosed,  ///< The other end closed it; everything it had said is in the ring.
     kChannelBroken,  ///< Nonsense in a ring or from the peer, or the peer began anew. Nothing goes through it any more.
   };
@@ -62,6 +63,7 @@ struct LinkEvent {
   NodeNumber from = 0;  ///< 0: a frame of somebody who has not joined.
   std::string from_key{};
   LinkRole role = LinkRole::kNode;
+  std::string reply_to{};  ///< Of a frame with from 0: the connection that it came by. See `answer`.
   NodeType type{};
   std::string body{};  ///< decode<M>() it.
   ChannelId channel{};
@@ -106,6 +108,10 @@ class NodeLink {
     return send_frame(to, Message::kType, encode(message));
   }
   Status send_frame(NodeNumber to, NodeType type, std::string body);
+
+  /// To a stranger, over the connection that its frame came by: it need not listen anywhere. Nothing is sent again: what the
+  /// connection loses, or has no room for (64 frames), is told of by kLost. kFull: 64 MiB of answers wait to go out.
+  Status answer(const std::string& reply_to, NodeType type, std::string body);
 
   /// What came since the last call; `wake_fd` is readable when there is something.
   std::vector<LinkEvent> receive();

@@ -14,6 +14,7 @@ constexpr auto kPollFor = std::chrono::seconds(1);
 constexpr auto kAskAgainAfter = std::chrono::milliseconds(200);
 constexpr size_t kMaxOpenedEarly = size_t{1} << 16;
 constexpr size_t kMaxStrangers = 1024;
+constexpr size_t kMaxAnswersBytes = size_t{64} << 20;
 constexpr uint64_t kWatchBytes = kRingBytes / 4;
 
 std::string text_of(const zmq::message_t& message) { return {message.data<char>(), message.size()}; }
@@ -75,6 +76,17 @@ void Receiver::forget(ChannelId id) {
   inlets_.erase(id);
 }
 
+Status Receiver::answer(const std::string& reply_to, NodeType type, std::string body) {
+  {
+    std::lock_guard lock(answers_mutex_);
+    if (answers_bytes_ + body.size() > kMaxAnswersBytes) return {Code::kFull, "too many answers wait to go out"};
+    answers_bytes_ += body.size();
+    answers_.push_back({reply_to, type, std::move(body)});
+  }
+  wake_.raise();
+  return {};
+}
+
 // ---------------------------------------------------------------------------------------------------- the thread
 
 void Receiver::run() {
@@ -83,11 +95,40 @@ void Receiver::run() {
     const bool is_full = inbox_.is_full();
     zmq::poll(items, is_full ? 1 : 2, kPollFor);
     if (items[0].revents != 0) wake_.clear();
+    send_answers();
     if (is_full) continue;
     for (int i = 0; i < kBatchesAtOnce && receive_one(); ++i) {
     }
   }
   router_.close();
+}
+
+void Receiver::send_answers() {
+  std::vector<Answer> answers;
+  {
+    std::lock_guard lock(answers_mutex_);
+    answers.swap(answers_);
+    answers_bytes_ = 0;
+  }
+  for (const Answer& answer : answers) send(answer);
+}
+
+void Receiver::send(const Answer& answer) {
+  zmq::message_t batch(kBatchHeaderBytes + kEntryHeaderBytes + answer.body.size());
+  BatchWriter writer({batch.data<std::byte>(), batch.size()});
+  writer.add({EntryWhat::kFrame, static_cast<uint16_t>(answer.type), {}, std::as_bytes(std::span(answer.body))});
+  writer.finish({.flags = 0, .from = 0, .stream = 1, .sequence = 1, .ack_stream = 0, .ack = 0});
+  std::string why = "it does not read its answers";
+  try {
+    // The first part decides: once it is taken the second is too.
+    if (router_.send(zmq::buffer(answer.reply_to), zmq::send_flags::sndmore | zmq::send_flags::dontwait)) {
+      (void)router_.send(batch, zmq::send_flags::dontwait);
+      return;
+    }
+  } catch (const zmq::error_t&) {
+    why = "its connection ended";
+  }
+  inbox_.put({.what = LinkEvent::What::kLost, .reply_to = answer.reply_to, .why = Status(Code::kUnavailable, why)});
 }
 
 bool Receiver::receive_one() {
@@ -104,11 +145,12 @@ bool Receiver::receive_one() {
     }
   }
   Origin origin;
+  origin.reply_to = text_of(name);
   if (options_.has_keys) {
     const char* const key = zmq_msg_gets(batch.handle(), "User-Id");
     origin.key = origin.name = key == nullptr ? "" : key;
   } else {
-    origin.name = text_of(name);
+    origin.name = origin.reply_to;
   }
   const std::optional<LinkRole> role = access_.role_of(origin.key);
   if (!role || access_.is_banned(origin.name, Clock::real().now())) {
@@ -237,6 +279,7 @@ void Receiver::on_frame(const Origin& origin, NodeNumber from, const Entry& entr
               .from = from,
               .from_key = origin.key,
               .role = origin.role,
+              .reply_to = from == 0 ? origin.reply_to : std::string(),
               .type = static_cast<NodeType>(entry.kind),
               .body = std::string(reinterpret_cast<const char*>(entry.body.data()), entry.body.size())});
 }

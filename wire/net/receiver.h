@@ -50,6 +50,9 @@ class Receiver {
   bool close(ChannelId id);
   void forget(ChannelId id);
 
+  /// See NodeLink::answer.
+  Status answer(const std::string& reply_to, NodeType type, std::string body);
+
   struct Counters {
     std::atomic<uint64_t> batches{0}, refused{0};
   };
@@ -60,6 +63,7 @@ class Receiver {
   struct Origin {
     std::string key;   // empty without keys
     std::string name;  // what is banned: the key or, without keys, the connection
+    std::string reply_to;
     LinkRole role = LinkRole::kNode;
   };
   struct Peer {
@@ -74,8 +78,16 @@ class Receiver {
     uint64_t fill = 0;
   };
 
+  struct Answer {
+    std::string reply_to;
+    NodeType type{};
+    std::string body;
+  };
+
   void run();
   bool receive_one();
+  void send_answers();
+  void send(const Answer& answer);
   void on_batch(const Origin& origin, std::span<const std::byte> bytes);
   void on_batch_of_peer(const Origin& origin, Peer& peer, BatchReader& batch, size_t size_bytes);
   void on_stranger(const Origin& origin, BatchReader& batch);
@@ -98,6 +110,10 @@ class Receiver {
   const Signal& wake_;
   std::atomic<bool> is_stopping_{false};
   Counters counters_;
+
+  std::mutex answers_mutex_;  // guards the next two
+  std::vector<Answer> answers_;
+  size_t answers_bytes_ = 0;
 
   std::mutex mutex_;  // guards the rest; held for one batch
   std::unordered_map<NodeNumber, Peer> peers_;
