@@ -25,7 +25,7 @@ void TestCluster::start_transfer(wire::NodeNumber number) {
   Member& member = members_.at(number);
   // Nodes are added before anything is sent, and what is sent to one that is gone is dropped.
   auto post_to = [this](wire::NodeNumber to, std::function<void(StoreServer&)> work) {
-    if (auto found = members_.find(to); found != members_.end() && found->second.transfer)
+    if (auto found = members_.find(to); found != members_.end() && found->second.may_hear)
       found->second.node->post(std::move(work));
   };
   Transfer::Options options{.node = number,
@@ -40,6 +40,7 @@ void TestCluster::start_transfer(wire::NodeNumber number) {
     post_to(to, [message](StoreServer& store) { store.copies_freed(message); });
   };
   member.node->run([&](StoreServer& store) { member.transfer = Transfer::start(store, std::move(options)).value(); });
+  member.may_hear = true;
   member.endpoint = member.transfer->endpoint();
   Transfer* transfer = member.transfer.get();
   member.node->watch(transfer->wake_fd(), [transfer] { transfer->on_wake(); });
@@ -59,6 +60,7 @@ void TestCluster::introduce(wire::NodeNumber number) {
 void TestCluster::stop_transfer(wire::NodeNumber number) {
   Member& member = members_.at(number);
   if (!member.transfer) return;
+  member.may_hear = false;
   member.node->watch(member.transfer->wake_fd(), {});
   member.node->run([&](StoreServer&) { member.transfer.reset(); });
 }

@@ -5,6 +5,7 @@
 #include "object_store/test_node.h"
 #include "object_store/transfer/transfer.h"
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -43,6 +44,7 @@ class TestCluster {
     NodeOptions options;
     std::unique_ptr<TestNode> node;
     std::unique_ptr<Transfer> transfer;
+    std::atomic<bool> may_hear{false};  // there is a transfer; the other nodes' threads look
     std::string endpoint;
   };
   void introduce(wire::NodeNumber number);

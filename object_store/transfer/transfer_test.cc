@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstring>
 #include <random>
 
@@ -165,7 +166,7 @@ TEST_F(Pair, AFullStoreSaysSoInTimeAndReadsWhenThereIsRoom) {
 }
 
 TEST_F(Pair, ABrokenConnectionIsResumedWithWhatIsMissing) {
-  uint64_t passed = 0;
+  std::atomic<uint64_t> passed{0};
   start_behind([&](std::span<std::byte> bytes, uint64_t offset, int connection) {
     if (connection < 3 && offset > 9 * kMiB) return TestProxy::Verdict::kHangUp;
     passed += bytes.size();
