@@ -16,6 +16,9 @@ using std::chrono::milliseconds;
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr milliseconds kPatience{20'000};
 
+/// To read `size` bytes: a sanitizer's build on a busy machine moves and sums a few MiB a second.
+milliseconds patience_for(uint64_t size) { return kPatience + milliseconds(size * 1'000 / (4 * kMiB)); }
+
 void fill(std::span<std::byte> bytes, uint64_t seed) {
   std::mt19937_64 random(seed);
   size_t at = 0;
@@ -103,7 +106,7 @@ TEST_F(Pair, EverySizeArrivesWhole) {
   for (const uint64_t size : {uint64_t{1}, uint64_t{63}, uint64_t{64}, uint64_t{65'536}, uint64_t{65'537}, 4 * kMiB - 1,
                               4 * kMiB, 4 * kMiB + 1, 9 * kMiB, 300 * kMiB + 13}) {
     const wire::ObjectLocation at = put(*owner, size, ++seed);
-    const Status status = read(at, seed);
+    const Status status = read(at, seed, patience_for(size));
     EXPECT_TRUE(status.ok()) << size << ": " << status.to_string();
     (*owner)->free({&at, 1});
   }
@@ -295,7 +298,7 @@ TEST(Broadcast, ManyNodesGiveEachOtherWhatTheyHave) {
   std::vector<std::thread> threads;
   for (auto& reader : readers) {
     threads.emplace_back([&] {
-      Result<PinnedBytes> bytes = (*reader)->pin(at, kPatience);
+      Result<PinnedBytes> bytes = (*reader)->pin(at, patience_for(readers.size() * kBytes));
       ASSERT_TRUE(bytes.ok()) << bytes.status().to_string();
       EXPECT_TRUE(is_filled(bytes->bytes(), 1));
     });
