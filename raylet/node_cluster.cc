@@ -62,11 +62,7 @@ Status NodeServer::join_cluster(ClusterParts parts) {
                                        .placed_up_to = placed_up_to_};
               },
           .visitor = [this](const wire::LinkEvent& event) { on_visitor_frame(event); }});
-  if (cluster_->is_head()) {
-    door_ = std::make_unique<Door>(*link_, cluster_->gatekeeper(),
-                                   Door::Node{.step = [this](Event event) { step(std::move(event)); },
-                                              .new_process = [this] { return ProcessId{new_process()}; }});
-  }
+  if (cluster_->is_head()) open_door();
   MANTA_RETURN_IF_ERROR(start_transfer(parts));
   if (!parts.jobs.folder.empty())
     jobs_ = std::make_unique<JobRunner>(std::move(parts.jobs), *loop_,
@@ -82,6 +78,12 @@ Status NodeServer::join_cluster(ClusterParts parts) {
   MANTA_RETURN_IF_ERROR(head_->send(wire::kHeadNode, own));
   hear_head();
   return {};
+}
+
+void NodeServer::open_door() {
+  door_ = std::make_unique<Door>(*link_, cluster_->gatekeeper(),
+                                 Door::Node{.step = [this](Event event) { step(std::move(event)); },
+                                            .new_process = [this] { return ProcessId{new_process()}; }});
 }
 
 void NodeServer::on_visitor_frame(const wire::LinkEvent& event) {

@@ -120,6 +120,7 @@ class NodeServer {
   Status join_cluster(ClusterParts parts);
   Status start_transfer(ClusterParts& parts);
   void run_jobs();
+  void open_door();
   void on_visitor_frame(const wire::LinkEvent& event);
   void note_from_head(wire::FromHead message);
   void on_from_head(wire::FromHead message);
