@@ -20,6 +20,9 @@ void add_look_commands(CLI::App& app, const std::shared_ptr<const Where>& where)
 /// explain.
 void add_explain_command(CLI::App& app, const std::shared_ptr<const Where>& where);
 
+/// drain.
+void add_drain_command(CLI::App& app, const std::shared_ptr<const Where>& where);
+
 /// kill.
 void add_kill_command(CLI::App& app, const std::shared_ptr<const Where>& where);
 

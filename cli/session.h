@@ -1,6 +1,7 @@
 // A visit to a cluster: where it is, and questions with answers.
 #pragma once
 
+#include "wire/drain_messages.h"
 #include "wire/net/visitor_line.h"
 #include "wire/visitor_messages.h"
 
@@ -47,6 +48,21 @@ class Session {
       return !answer.ok() || answer->request == question.request;
     });
     return status.ok() ? std::move(answer) : Result<Answer>(status);
+  }
+
+  /// The next message of this kind that comes by itself, such as a further answer to the last question. kTimeout: none came.
+  template <typename Answer>
+  Result<Answer> next(std::chrono::milliseconds patience) {
+    if (!line_) return Status(Code::kUnavailable, "nothing was asked on this line");
+    Result<Answer> answer = Status(Code::kInternal, "nothing came");
+    const Status status = hear(patience, [&](const wire::Frame& frame) {
+      if (frame.type != Answer::kType) return false;
+      answer = wire::decode<Answer>(frame.body);
+      return true;
+    });
+    if (status.ok()) return answer;
+    if (status.code() != Code::kTimeout) line_.reset();
+    return status;
   }
 
  private:
