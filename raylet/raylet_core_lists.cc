@@ -131,14 +131,14 @@ wire::Listed RayletCore::list_tasks(const wire::ListRequest& request) const {
   std::ranges::partial_sort(waiting, waiting.begin() + static_cast<std::ptrdiff_t>(most), {},
                             [](const auto& one) { return one.first->sequence; });
   size_t at = 0;
-  std::map<wire::Resources, std::string> why;
+  std::map<wire::SchedulingClass, std::string> why;  // of what waits here, many are alike
   for (; at < most && page.has_room(); ++at) {
     const auto [claim, where] = waiting[at];
     Row row = row_of(*claim, settings_.number, now_us_);
     row["state"] = where == settings_.number ? "waiting" : std::string("asked of node ").append(std::to_string(where));
-    std::string& reason = why[claim->demand()];
-    if (reason.empty()) reason = resources_.explain(claim->demand());
-    row["why"] = where == settings_.number ? reason : "";
+    std::string& reason = why[claim->scheduling_class];
+    if (reason.empty()) reason = explain(*claim);
+    row["why"] = reason;
     page.add(std::string("q").append(std::to_string(claim->sequence)), std::move(row));
   }
   return std::move(page).finish(at == waiting.size());

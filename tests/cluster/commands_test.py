@@ -60,6 +60,20 @@ class StartTest(unittest.TestCase):
             self.assertIn("--head, or --address", place.run("start").stderr)
 
 
+class DrainTest(unittest.TestCase):
+
+    def test_a_drained_node_goes_and_the_command_waits_for_it(self):
+        with Cluster(nodes=3) as cluster:
+            me = cluster.visitor("driver")
+            said = me.ask("drain", "3", "--deadline", "1m", "--wait")
+            self.assertIn("node 3 is gone", said)
+            self.assertEqual([row["node"] for row in me.rows("nodes")], ["1", "2"])
+            self.assertEqual(cluster.nodes[2].process.wait(timeout=DEADLINE_S), 0)
+            self.assertIn("no member has the number 3", me.run("drain", "3").stderr)
+            self.assertIn("head's own", me.run("drain", "1").stderr)
+            self.assertIn("no time", me.run("drain", "2", "--deadline", "soon").stderr)
+
+
 class KeysTest(unittest.TestCase):
 
     def test_a_viewers_key_is_rotated_with_an_overlap(self):

@@ -15,7 +15,7 @@ from cluster import BIN, Cluster, Visitor
 # What `manta` can do at a cluster's door, and what of it changes something.
 LOOKS = [["status"], *[["list", what] for what in
                        ("nodes", "workers", "actors", "tasks", "objects", "jobs", "placement-groups")]]
-CHANGES = [["kill", "0000010000000001-1"]]
+CHANGES = [["kill", "0000010000000001-1"], ["drain", "2"]]
 
 
 class DoorTest(unittest.TestCase):
@@ -114,6 +114,7 @@ class SecurityTest(unittest.TestCase):
                 viewer.ask(*words)
             for words in CHANGES:
                 self.assertIn("viewer", self.check_refused(viewer, words, "as viewer"))
+            self.assertEqual({row["draining"] for row in viewer.rows("nodes")}, {"false"})
 
     def test_a_token_is_good_for_one_key(self):
         with Cluster(nodes=1) as cluster:
