@@ -129,6 +129,7 @@ std::string NodeRuntime::explain_actor(const ActorClient& actor) const {
   switch (actor.phase) {
     case wire::ActorPhase::kPending: return "the actor has not started" + cause;
     case wire::ActorPhase::kRestarting: return "the actor is started again" + cause;
+    case wire::ActorPhase::kMoving: return "the actor moves to another node" + cause;
     case wire::ActorPhase::kDead: return "the actor has ended" + cause;
     case wire::ActorPhase::kAlive: break;
   }

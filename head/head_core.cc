@@ -1,7 +1,7 @@
 #include "head/head_core.h"
 
-#include "wire/node_resources.h"
 #include "head/records.h"
+#include "wire/node_resources.h"
 
 #include <algorithm>
 

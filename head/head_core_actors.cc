@@ -2,8 +2,8 @@
 #include "head/head_core.h"
 
 #include "common/check.h"
-#include "wire/node_resources.h"
 #include "head/records.h"
+#include "wire/node_resources.h"
 
 #include <algorithm>
 

@@ -158,7 +158,8 @@ HeadEffects HeadCore::tick(int64_t now_us) {
   for (const wire::NodeGone& gone : overdue.gone)
     policy_.set_takes_work(gone.number, false);  // of several, none is a refuge
   for (const wire::NodeGone& gone : overdue.gone)
-    if (members_.find(gone.number) != nullptr) node_gone(gone.number, wire::from_wire(gone.cause));  // else it went with another
+    if (members_.find(gone.number) != nullptr)
+      node_gone(gone.number, wire::from_wire(gone.cause));  // else it went with another
   GroupStep step{policy_, now_us};
   groups_.tick(step);
   carry_out(step);
@@ -169,7 +170,8 @@ HeadEffects HeadCore::tick(int64_t now_us) {
 void HeadCore::on(wire::HeadNodeLeaves& message) {
   if (message.number != from_ || is_alone() || from_ == kHeadNode) return;
   const std::string why = message.reason.empty() ? "" : ": " + message.reason;
-  node_gone(from_, message.is_drained ? wire::preempted("it was drained" + why) : Status(Code::kDied, "it left" + why), true);
+  node_gone(from_, message.is_drained ? wire::preempted("it was drained" + why) : Status(Code::kDied, "it left" + why),
+            true);
 }
 
 void HeadCore::on(wire::HeadNodeLost& message) {

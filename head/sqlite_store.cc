@@ -10,8 +10,8 @@ namespace manta::head {
 namespace {
 
 constexpr int kVersion = 3;
-constexpr const char* kNames[kTables] = {"nodes", "jobs", "actors", "actor_states", "lineage", "placement_groups",
-                                          "submitted_jobs"};
+constexpr const char* kNames[kTables] = {"nodes",         "jobs", "actors", "actor_states", "lineage", "placement_groups",
+                                         "submitted_jobs"};
 
 size_t index_of(Table table) {
   const auto index = static_cast<size_t>(table);

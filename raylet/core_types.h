@@ -166,8 +166,8 @@ using Outgoing =
     std::variant<wire::Welcome, wire::Refused, wire::Goodbye, wire::LeaseGranted, wire::LeaseRefused, wire::ReclaimLease,
                  wire::LeaseBlocked, wire::DetachChannel, wire::ProcessDied, wire::Relay, wire::ActorFound,
                  wire::ActorUpdate, wire::StartActor, wire::StopActor, wire::NodeState, wire::LogLines,
-                 wire::ClusterCapacity, wire::PlacementGroupUpdate, wire::Explained, wire::DrainProgress,
-                 wire::JobAnswer, wire::ProgramReceived, wire::JobLogChunk, wire::Listed, wire::ClusterStatus>;
+                 wire::ClusterCapacity, wire::PlacementGroupUpdate, wire::Explained, wire::DrainProgress, wire::JobAnswer,
+                 wire::ProgramReceived, wire::JobLogChunk, wire::Listed, wire::ClusterStatus>;
 
 /// LeaseGranted and ActorUpdate with `new_channel` take along the descriptors of the Connect that came before them. To a
 /// process of another node it goes through that node's raylet, which makes the channel's other half.

@@ -210,7 +210,7 @@ class NodeServer {
   std::unique_ptr<ClusterSide> cluster_;              // none in a session of one node
   std::unique_ptr<JobRunner> jobs_;
   std::vector<wire::ToHead> job_words_;  // for the head; said between events, since an answer may come at once
-  std::unique_ptr<Door> door_;                        // on the head's node, over cluster_
+  std::unique_ptr<Door> door_;           // on the head's node, over cluster_
   uint64_t view_version_ = 0;
   uint64_t placed_up_to_ = 0;
   OomWatch oom_;

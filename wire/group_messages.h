@@ -48,7 +48,7 @@ struct PlacementGroupUpdate {
   uint64_t request = 0;  ///< Of the creation or question that this answers; 0: something changed.
   uint64_t group = 0;    ///< 0: it was refused.
   uint8_t state = 0;
-  WireStatus why;               ///< While pending what it waits for; else why it is refused or removed.
+  WireStatus why;                  ///< While pending what it waits for; else why it is refused or removed.
   std::vector<uint32_t> nodes;     ///< Of each bundle, when ready.
   std::vector<Resources> bundles;  ///< Likewise.
   MSGPACK_DEFINE(request, group, state, why, nodes, bundles)

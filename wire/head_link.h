@@ -45,10 +45,9 @@ struct HeadClientGone {
   MSGPACK_DEFINE(process, cause)
 };
 
-using ClientRequest =
-    std::variant<CreateActor, WatchActor, KillActor, FindActor, SaveActorState, LogLineage, CreatePlacementGroup,
-                 RemovePlacementGroup, GetPlacementGroup, ListRequest, ReleaseActor, DrainNode, SubmitJob, UploadProgram,
-                 StopJob, FindJob, ReadJobLog, GetClusterStatus>;
+using ClientRequest = std::variant<CreateActor, WatchActor, KillActor, FindActor, SaveActorState, LogLineage,
+                                   CreatePlacementGroup, RemovePlacementGroup, GetPlacementGroup, ListRequest, ReleaseActor,
+                                   DrainNode, SubmitJob, UploadProgram, StopJob, FindJob, ReadJobLog, GetClusterStatus>;
 
 /// A client's message, unchanged. SaveActorState comes only from the worker that is this incarnation (the raylet checked).
 struct HeadRequest {

@@ -99,7 +99,8 @@ int program(int argc, char** argv) {
     const Made second = pick();
     const double part = std::uniform_real_distribution<>(0, 1)(chance);
     const auto words = static_cast<size_t>(least * std::pow(most / least, part) / 8);
-    Made made{manta::remote<&step>.with({.retries = retries})(number, words, first.ref, second.ref), key_of(number, first.key, second.key)};
+    Made made{manta::remote<&step>.with({.retries = retries})(number, words, first.ref, second.ref),
+              key_of(number, first.key, second.key)};
     looks.push_back(manta::remote<&look>.with({.retries = retries})(made.ref));
     expected.push_back(made.key);
     if (window.size() < kWindow) {
