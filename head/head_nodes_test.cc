@@ -323,6 +323,17 @@ TEST_F(HeadNodes, AHeadThatCameBackKnowsTheMembersBeforeItSpeaksToThem) {
   EXPECT_THAT(std::get<wire::Members>(cluster.last[0].message).joined, SizeIs(2));
 }
 
+/// Most of what the node has, some of it as it was.
+template <typename Pick>
+void say_some(const FakeCluster& cluster, NodeNumber node, const std::vector<uint64_t>& processes,
+              const std::vector<ActorKey>& actors, const Pick& pick, wire::HeadNodeReturns& returns) {
+  for (uint64_t one : processes)
+    if (wire::node_of(one) == node && pick(4) != 0) returns.clients.push_back(FakeCluster::client(one));
+  for (const ActorKey& actor : actors)
+    if (const HeadCore::Actor* known = cluster.core.find(actor); known != nullptr && pick(3) != 0)
+      returns.actors.push_back({actor, known->incarnation - pick(2), pick(2), 7});
+}
+
 // Nodes come, go, fall silent and return, the head restarts, actors live and die: the invariants hold after each step, and
 // the store always gives the same tables.
 TEST(HeadNodesRandom, RandomClustersKeepTheirInvariants) {
@@ -386,11 +397,7 @@ TEST(HeadNodesRandom, RandomClustersKeepTheirInvariants) {
           const Membership::Member* member = cluster.core.members().find(node);
           if (member == nullptr) break;
           wire::HeadNodeReturns returns{.info = member->info};
-          for (uint64_t one : processes)
-            if (wire::node_of(one) == node && pick(4) != 0) returns.clients.push_back(FakeCluster::client(one));
-          for (const ActorKey& actor : actors)
-            if (const HeadCore::Actor* known = cluster.core.find(actor); known != nullptr && pick(3) != 0)
-              returns.actors.push_back({actor, known->incarnation - pick(2), pick(2), 7});
+          say_some(cluster, node, processes, actors, pick, returns);
           cluster.say(node, returns);
           break;
         }

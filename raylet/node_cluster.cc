@@ -64,9 +64,7 @@ Status NodeServer::join_cluster(ClusterParts parts) {
           .visitor = [this](const wire::LinkEvent& event) { on_visitor_frame(event); }});
   if (cluster_->is_head()) open_door();
   MANTA_RETURN_IF_ERROR(start_transfer(parts));
-  if (!parts.jobs.folder.empty())
-    jobs_ = std::make_unique<JobRunner>(std::move(parts.jobs), *loop_,
-                                        [this](wire::ToHead word) { job_words_.push_back(std::move(word)); });
+  run_jobs_with(std::move(parts.jobs));
   MANTA_ASSIGN_OR_RETURN([[maybe_unused]] EventLoop::Id id,
                          loop_->add(link_->wake_fd(), EPOLLIN, [this](uint32_t) { cluster_->on_link(); }));
   if (cluster_->keys_fd() >= 0) {
@@ -78,6 +76,12 @@ Status NodeServer::join_cluster(ClusterParts parts) {
   MANTA_RETURN_IF_ERROR(head_->send(wire::kHeadNode, own));
   hear_head();
   return {};
+}
+
+void NodeServer::run_jobs_with(JobRunnerSettings settings) {
+  if (settings.folder.empty()) return;
+  jobs_ = std::make_unique<JobRunner>(std::move(settings), *loop_,
+                                      [this](wire::ToHead word) { job_words_.push_back(std::move(word)); });
 }
 
 void NodeServer::open_door() {

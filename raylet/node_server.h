@@ -119,6 +119,7 @@ class NodeServer {
   NodeServer(NodeOptions options, std::unique_ptr<wire::HeadLink> head, std::unique_ptr<EventLoop> loop);
   Status join_cluster(ClusterParts parts);
   Status start_transfer(ClusterParts& parts);
+  void run_jobs_with(JobRunnerSettings settings);
   void run_jobs();
   void open_door();
   void on_visitor_frame(const wire::LinkEvent& event);

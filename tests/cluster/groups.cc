@@ -74,6 +74,12 @@ int rate(int count, int at_once) {
 }
 
 int places() {
+  // First, while every node is known to be free.
+  std::vector<manta::Ref<uint32_t>> spread;
+  for (int i = 0; i < 3; ++i) spread.push_back(manta::remote<&where_for>.with({.cpus = 0.1, .spread = true})(300));
+  std::set<uint32_t> of_spread;
+  for (const auto& one : spread) of_spread.insert(one.get());
+  check(of_spread.size() >= 2, "spread");
   const PlacementGroup group =
       manta::placement_group({{.cpus = 1}, {.cpus = 1}, {.cpus = 1}}, {.strategy = Strategy::kStrictSpread});
   check_ready(group);
@@ -106,11 +112,6 @@ int places() {
   const manta::Status gone = manta::remote<&where>.with({.node = {999}})().result(30s).status();
   check(!gone.ok() && gone.message().find("node 999") != std::string::npos, "a node that is not there: " + gone.message());
   (void)manta::remote<&where>.with({.node = {999}, .node_is_soft = true})().get();
-  std::vector<manta::Ref<uint32_t>> spread;
-  for (int i = 0; i < 3; ++i) spread.push_back(manta::remote<&where_for>.with({.cpus = 0.1, .spread = true})(300));
-  std::set<uint32_t> of_spread;
-  for (const auto& one : spread) of_spread.insert(one.get());
-  check(of_spread.size() >= 2, "spread");
   std::printf("everything ran where it should\n");
   return 0;
 }

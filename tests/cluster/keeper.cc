@@ -1,4 +1,5 @@
-// Actors that outlive what happens to the cluster around them.
+// Actors that outlive what happens to the cluster around them. They ask for a part of a CPU, which keeps them off a
+// node of a head that has none.
 //
 //   keeper live FOLDER    makes two detached actors and calls them until FOLDER/stop is there; when FOLDER/late is, makes
 //                         one more
@@ -60,8 +61,8 @@ class Keeper {
 int doubled(int n) { return 2 * n; }
 
 int live(const std::filesystem::path& folder) {
-  const auto keeper = manta::spawn<Keeper>.with({.max_restarts = -1, .name = "keeper", .detached = true})();
-  const auto forgetful = manta::spawn<Forgetful>.with({.name = "forgetful", .detached = true})();
+  const auto keeper = manta::spawn<Keeper>.with({.cpus = 0.5, .max_restarts = -1, .name = "keeper", .detached = true})();
+  const auto forgetful = manta::spawn<Forgetful>.with({.cpus = 0.5, .name = "forgetful", .detached = true})();
   bool has_late = false;
   int count = 0;
   while (!std::filesystem::exists(folder / "stop")) {
@@ -72,7 +73,7 @@ int live(const std::filesystem::path& folder) {
     say("tick " + std::to_string(count));
     if (!has_late && std::filesystem::exists(folder / "late")) {
       has_late = true;
-      const auto late = manta::spawn<Forgetful>.with({.name = "late", .detached = true})();
+      const auto late = manta::spawn<Forgetful>.with({.cpus = 0.5, .name = "late", .detached = true})();
       say("late is asked for");
       if (late.call<&Forgetful::add>(7).get() != 7) return 1;
       say("late is there");
@@ -93,7 +94,7 @@ int check(int count) {
 
 int move(const std::filesystem::path& folder) {
   constexpr int kAtOnce = 50;
-  const auto keeper = manta::spawn<Keeper>.with({.max_restarts = 1})();
+  const auto keeper = manta::spawn<Keeper>.with({.cpus = 0.5, .max_restarts = 1})();
   std::string node;
   int count = 0;
   for (int round = 1; !std::filesystem::exists(folder / "stop"); ++round) {
