@@ -14,7 +14,7 @@ namespace manta::cli {
 /// keys create, rotate; token create, list, revoke.
 void add_key_commands(CLI::App& app, const std::shared_ptr<const Where>& where);
 
-/// status; list.
+/// status; list; jobs.
 void add_look_commands(CLI::App& app, const std::shared_ptr<const Where>& where);
 
 /// explain.
@@ -26,7 +26,13 @@ void add_drain_command(CLI::App& app, const std::shared_ptr<const Where>& where)
 /// kill.
 void add_kill_command(CLI::App& app, const std::shared_ptr<const Where>& where);
 
-/// start; stop.
+/// submit; logs.
+void add_job_commands(CLI::App& app, const std::shared_ptr<const Where>& where);
+
+/// Has a submitted job stopped, and says what has become of it.
+void stop_job(const Where& where, uint64_t job);
+
+/// start; stop, also of a job.
 void add_start_commands(CLI::App& app, const std::shared_ptr<const Where>& where);
 
 /// completion. The other commands are there already; `app` outlives the command.

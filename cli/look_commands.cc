@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <limits>
 
 namespace manta::cli {
@@ -33,7 +34,7 @@ const std::vector<List>& lists() {
       {"actors", ListOf::kActors, {"actor", "class", "name", "state", "node", "pid", "restarts", "cause"}},
       {"tasks", ListOf::kTasks, {"node", "state", "pid", "seconds", "resources", "job", "owner", "why"}},
       {"objects", ListOf::kObjects, {"node", "object", "size_bytes", "state", "owner"}},
-      {"jobs", ListOf::kJobs, {"job", "state", "name", "node", "cause"}},
+      {"jobs", ListOf::kJobs, {"job", "state", "name", "node", "attempt", "exit_code", "cause"}},
       {"placement-groups",
        ListOf::kPlacementGroups,
        {"group", "state", "strategy", "bundles", "nodes", "name", "job", "why"}},
@@ -74,6 +75,43 @@ void print_list(Session& session, const Settings& settings) {
   if (settings.as_json() || cursor.empty()) return;
   std::fflush(stdout);
   std::fprintf(stderr, "manta: there are more; go on with --cursor %s\n", cursor.c_str());
+}
+
+// ---------------------------------------------------------------------------------------------------- jobs
+
+/// "2026-11-28 11:46", here.
+std::string minute_of(const std::string& us_since_1970) {
+  const std::time_t seconds = std::strtoll(us_since_1970.c_str(), nullptr, 10) / 1'000'000;
+  std::tm parts{};
+  char text[32] = "";
+  if (seconds == 0 || ::localtime_r(&seconds, &parts) == nullptr) return "";
+  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M", &parts);
+  return text;
+}
+
+/// What fits on a line: of a cause, what comes before the job's last words.
+Row brief(const Row& job, const std::vector<std::string>& columns) {
+  Row row;
+  for (const std::string& column : columns)
+    if (const auto it = job.find(column); it != job.end()) row.insert(*it);
+  if (const auto at = job.find("submitted_us"); at != job.end()) row["submitted"] = minute_of(at->second);
+  if (const auto ended = job.find("ended_us"); ended != job.end() && ended->second == "0") row.erase("exit_code");
+  row["cause"] = row["cause"].substr(0, row["cause"].find("; its last lines"));
+  return row;
+}
+
+// The drivers that ran a submitted job's attempts are part of it.
+void print_jobs(Session& session, const Settings& settings) {
+  const std::vector<std::string> columns{"job", "state", "name", "node", "attempt", "submitted", "exit_code", "cause"};
+  RowPrinter printer(settings.as_json(), columns);
+  if (settings.as_json()) std::printf("{\n  \"rows\": [");
+  for_pages(session, list_of("jobs"), settings, [&](std::vector<Row> rows) {
+    std::erase_if(rows, [](const Row& row) { return row.at("kind") == "attempt"; });
+    if (!settings.as_json())
+      for (Row& row : rows) row = brief(row, columns);
+    printer.print(rows);
+  });
+  if (settings.as_json()) std::printf("%s]\n}\n", printer.printed() == 0 ? "" : "\n  ");
 }
 
 // ---------------------------------------------------------------------------------------------------- status
@@ -167,6 +205,7 @@ void add_look_commands(CLI::App& app, const std::shared_ptr<const Where>& where)
     return command;
   };
   add("status", "the cluster in short: nodes, what is free, what waits", print_status);
+  add("jobs", "submitted jobs, and the programs that joined by themselves", print_jobs);
   CLI::App* const list = add("list", "rows of one kind, filtered where they are", print_list);
   std::vector<std::string> names;
   for (const List& one : lists()) names.emplace_back(one.name);

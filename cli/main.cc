@@ -21,6 +21,7 @@ int main(int argc, char** argv) {
   manta::cli::add_explain_command(app, where);
   manta::cli::add_drain_command(app, where);
   manta::cli::add_kill_command(app, where);
+  manta::cli::add_job_commands(app, where);
   manta::cli::add_start_commands(app, where);
   manta::cli::add_completion_command(app);
   try {

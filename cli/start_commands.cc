@@ -44,6 +44,7 @@ struct StartSettings {
 struct StopSettings {
   double deadline_s = 150;
   bool force = false;
+  uint64_t job = 0;
 };
 
 std::string find_mantad() {
@@ -180,10 +181,14 @@ void add_start_commands(CLI::App& app, const std::shared_ptr<const Where>& where
     start(*start_settings);
   });
   auto stop_settings = std::make_shared<StopSettings>();
-  CLI::App* const stop_command = app.add_subcommand("stop", "end the mantads of this machine that you started, in order");
-  stop_command->add_option("--deadline", stop_settings->deadline_s, "seconds to wait for their end")->capture_default_str();
-  stop_command->add_flag("--force", stop_settings->force, "kill them, with what runs on them");
-  stop_command->callback([=] { stop(*where, *stop_settings); });
+  CLI::App* const stop_command =
+      app.add_subcommand("stop", "end the mantads of this machine that you started, in order; or a job");
+  CLI::Option* const job = stop_command->add_option("job", stop_settings->job, "the number of a job: only that is stopped");
+  stop_command->add_option("--deadline", stop_settings->deadline_s, "seconds to wait for their end")
+      ->capture_default_str()
+      ->excludes(job);
+  stop_command->add_flag("--force", stop_settings->force, "kill them, with what runs on them")->excludes(job);
+  stop_command->callback([=] { job->empty() ? stop(*where, *stop_settings) : stop_job(*where, stop_settings->job); });
 }
 
 }  // namespace manta::cli

@@ -20,6 +20,7 @@ const char* state_of(const Membership::Member& member) {
   constexpr const char* kStates[] = {"alive", "suspect", "away"};
   return kStates[static_cast<int>(member.state)];
 }
+constexpr const char* kJobStates[] = {"submitted", "pending", "running", "succeeded", "failed", "stopped"};
 const char* state_of(const JobRecord& job) { return job.ended == 0 ? "running" : job.cause.code == 0 ? "ended" : "failed"; }
 const char* state_of(const PlacementGroups::Group& group) {
   constexpr const char* kStates[] = {"pending", "preparing", "ready"};
@@ -58,22 +59,20 @@ Row row_of(const HeadCore::Actor& actor) {
           {"cause", actor.cause.message}};
 }
 
-Row row_of(const JobTable::Job& job) {
-  constexpr const char* kStates[] = {"submitted", "pending", "running", "succeeded", "failed", "stopped"};
-  const SubmittedJobRecord& row = job.row;
-  return {{"job", std::to_string(row.job)},
+Row row_of(const wire::JobInfo& job, const std::string& key) {
+  return {{"job", std::to_string(job.job)},
           {"kind", "submitted"},
-          {"name", row.spec.name},
-          {"key", row.spec.key},
-          {"state", kStates[row.state]},
-          {"node", std::to_string(row.node)},
-          {"pid", std::to_string(row.pid)},
-          {"attempt", std::to_string(row.attempt)},
-          {"exit_code", std::to_string(row.exit_code)},
-          {"submitted_us", std::to_string(row.submitted_us)},
-          {"started_us", std::to_string(row.started_us)},
-          {"ended_us", std::to_string(row.ended_us)},
-          {"cause", row.cause.message}};
+          {"name", job.name},
+          {"key", key},
+          {"state", kJobStates[job.state]},
+          {"node", std::to_string(job.node)},
+          {"pid", std::to_string(job.pid)},
+          {"attempt", std::to_string(job.attempt)},
+          {"exit_code", std::to_string(job.exit_code)},
+          {"submitted_us", std::to_string(job.submitted_us)},
+          {"started_us", std::to_string(job.started_us)},
+          {"ended_us", std::to_string(job.ended_us)},
+          {"cause", job.cause.message}};
 }
 
 Row row_of(const JobRecord& job) {
@@ -123,12 +122,14 @@ wire::Listed page_of(const Table& table, const wire::ListRequest& request) {
 }
 
 // Submitted ones first: their numbers are smaller than those of drivers.
-wire::Listed page_of_jobs(const std::map<uint64_t, JobTable::Job>& submitted, const std::map<uint64_t, JobRecord>& drivers,
+wire::Listed page_of_jobs(const JobTable& table, const std::map<uint64_t, JobRecord>& drivers,
                           const wire::ListRequest& request) {
+  const std::map<uint64_t, JobTable::Job>& submitted = table.jobs();
   wire::ListPage page(request);
   const uint64_t after = key_of<uint64_t>(request.cursor);
   auto job = submitted.upper_bound(after);
-  for (; job != submitted.end() && page.has_room(); ++job) page.add(cursor_of(job->first), row_of(job->second));
+  for (; job != submitted.end() && page.has_room(); ++job)
+    page.add(cursor_of(job->first), row_of(table.info_of(job->second), job->second.row.spec.key));
   auto driver = drivers.upper_bound(std::max(after, JobTable::kMaxJob - 1));
   for (; driver != drivers.end() && page.has_room(); ++driver) page.add(cursor_of(driver->first), row_of(driver->second));
   return std::move(page).finish(job == submitted.end() && driver == drivers.end());
@@ -149,7 +150,7 @@ void HeadCore::on_request(uint64_t from, wire::ListRequest& message) {
     switch (static_cast<wire::ListOf>(message.what)) {
       case wire::ListOf::kNodes: return page_of(members_.members(), message);
       case wire::ListOf::kActors: return page_of(actors_, message);
-      case wire::ListOf::kJobs: return page_of_jobs(jobs_table_.jobs(), jobs_, message);
+      case wire::ListOf::kJobs: return page_of_jobs(jobs_table_, jobs_, message);
       case wire::ListOf::kPlacementGroups: return page_of(groups_.groups(), message);
       default: return no_list(message);
     }
@@ -164,7 +165,9 @@ void HeadCore::on_request(uint64_t from, wire::GetClusterStatus& message) {
   };
   for (size_t phase = 0; phase < in_phase_.size(); ++phase) count("actors", kPhases[phase], in_phase_[phase]);
   count("actors", "waiting_for_room", unplaced_.size());
-  for (const auto& [driver, job] : jobs_) count("jobs", state_of(job), 1);
+  for (const auto& [number, job] : jobs_table_.jobs()) count("jobs", kJobStates[job.row.state], 1);
+  for (const auto& [driver, job] : jobs_)
+    if (job.submission == 0) count("jobs", state_of(job), 1);
   for (const auto& [group, entry] : groups_.groups()) count("groups", state_of(entry), 1);
   for (const auto& [number, member] : members_.members()) count("nodes", state_of(member), 1);
   say(node_of_process(from), wire::StatusAnswer{from, std::move(status)});

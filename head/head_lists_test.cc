@@ -78,6 +78,26 @@ TEST_F(Lists, AFilterThatMatchesLittleIsPagedToo) {
   EXPECT_TRUE(second.cursor.empty());
 }
 
+TEST_F(Lists, SubmittedJobsStandBesideDriversThatCameByThemselves) {
+  wire::SubmitJob job;
+  job.key = "k";
+  job.name = "nightly";
+  job.program_name = "program";
+  job.program_hash = std::string(64, 'a');
+  job.program_bytes = 1;
+  cluster.ask(driver, job);
+  const wire::Listed listed = list(ListOf::kJobs);
+  ASSERT_THAT(listed.rows, SizeIs(2));
+  EXPECT_EQ(listed.rows[0].at("kind"), "submitted");
+  EXPECT_EQ(listed.rows[0].at("name"), "nightly");
+  EXPECT_EQ(listed.rows[0].at("state"), "submitted");
+  EXPECT_EQ(listed.rows[1].at("kind"), "driver");
+  cluster.ask(driver, wire::GetClusterStatus{1});
+  const wire::ClusterStatus status = cluster.said<wire::StatusAnswer>().at(0).second.status;
+  EXPECT_EQ(status.counts.at("jobs.submitted"), 1u);
+  EXPECT_EQ(status.counts.at("jobs.running"), 1u);
+}
+
 TEST_F(Lists, StatusCountsWhatTheListsShow) {
   for (uint64_t i = 1; i <= 1'000; ++i) {
     wire::CreateActor create;
