@@ -43,6 +43,8 @@ class JobRunner {
   bool on(const wire::FromHead& message, int64_t now_us);
   void tick(int64_t now_us);
   [[nodiscard]] std::optional<int64_t> next_deadline_us() const;
+  /// Those that run, and those of which the head has not noted the end.
+  [[nodiscard]] size_t attempts() const { return core_.size(); }
 
  private:
   struct Driver {

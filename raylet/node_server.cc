@@ -122,9 +122,10 @@ void NodeServer::on_sigterm() {
   }
 }
 
+// Drivers of submitted jobs keep the node as objects do.
 void NodeServer::count_objects() {
   next_count_us_ = now_us() + kCountObjectsUs;
-  step(ObjectsLeft{store_->stats().objects});
+  step(ObjectsLeft{store_->stats().objects + (jobs_ ? jobs_->attempts() : 0)});
 }
 
 // The socket alone would not do: a child of the driver may hold a copy of its end.

@@ -155,6 +155,14 @@ class JobsTest(unittest.TestCase):
         self.assertEqual(self.client.jobs()[int(job)]["attempt"], "2")
         self.client.run("submit", "--wait", JOB, "sum")
 
+    def test_a_drained_node_waits_for_its_drivers(self):
+        job = self.client.run("submit", JOB, "lines", 60, 50, 0).strip()
+        self.client.wait_for(job, "running")
+        node = self.node_of(job)
+        self.client.run("drain", self.client.jobs()[int(job)]["node"])
+        self.assertEqual(self.client.run("logs", "-f", job), lines(60))
+        self.assertEqual(node.process.wait(timeout=DEADLINE_S), 0)
+
     def test_a_killed_head_changes_nothing(self):
         job = self.client.run("submit", "--retries", 1, JOB, "lines", 400, 10, 9).strip()
         part = self.cluster.folder / "part.txt"
