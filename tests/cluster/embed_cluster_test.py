@@ -58,9 +58,8 @@ class EmbedOnACluster(EmbedTest):
             self.assertEqual(codes, [0], cluster.logs())
 
     def test_a_head_killed_and_started_again_in_the_middle_costs_no_row(self):
-        for head_cpus in (0, 1):
-            with self.subTest(head_cpus=head_cpus), Cluster(nodes=3, head_cpus=head_cpus) as cluster:
-                self.embed_while(cluster, cluster.restart_head, f"there-{head_cpus}")
+        with Cluster(nodes=3, head_cpus=0) as cluster:
+            self.embed_while(cluster, cluster.restart_head, "there")
 
 
 if __name__ == "__main__":
