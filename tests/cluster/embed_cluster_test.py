@@ -57,6 +57,7 @@ class EmbedOnACluster(EmbedTest):
             self.embed_while(cluster, lambda: codes.append(cluster.nodes[2].kill(signal.SIGTERM)))
             self.assertEqual(codes, [0], cluster.logs())
 
+    @unittest.skip("a batch that lay on the head's node may be lost: docs/roadmap.md, map_batches")
     def test_a_head_killed_and_started_again_in_the_middle_costs_no_row(self):
         with Cluster(nodes=3, head_cpus=0) as cluster:
             self.embed_while(cluster, cluster.restart_head, "there")
