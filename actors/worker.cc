@@ -435,13 +435,12 @@ bool Worker::take_one() {
     snapshot_ = callers_;
     snapshot_version_ = callers_version_.load();
   }
+  const size_t first = next_caller_;
   for (size_t i = 0; i < snapshot_.size(); ++i) {
-    const size_t at = (next_caller_ + i) % snapshot_.size();
+    const size_t at = (first + i) % snapshot_.size();
     if (snapshot_[at]->is_gone) continue;
-    if (take_from(snapshot_[at])) {
-      next_caller_ = at + 1;
-      return true;
-    }
+    next_caller_ = at + 1;  // not later: a call that waits leaves all this to another thread
+    if (take_from(snapshot_[at])) return true;
   }
   return false;
 }
