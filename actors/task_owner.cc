@@ -15,7 +15,8 @@ constexpr double kQueuedNs = 1e6;   // work in flight on one lease
 constexpr size_t kFirstWindow = 8;  // before anything is known of the tasks
 constexpr size_t kMaxWindow = 2'000;
 constexpr auto kIdle = std::chrono::milliseconds(200);
-constexpr uint32_t kMaxRequests = 64;
+constexpr size_t kMaxLeases = 1'000;        // of one class
+constexpr size_t kMaxLeasesOfNothing = 64;  // of a class that needs neither CPU nor GPU, which nothing else limits
 constexpr size_t kFar = 2;
 
 /// Of the objects in stores that the call reads: the node with most of their bytes; 0 when there are none.
@@ -114,10 +115,10 @@ size_t TaskOwner::waiting_count(const TaskClass& task_class) {
   return waiting;
 }
 
-// How many workers this class can use at once on the node; leases whose worker waits inside a task do not count.
+// How many workers this class can use at once in the cluster; leases whose worker waits inside a task do not count.
 size_t TaskOwner::most_leases(const TaskClass& task_class) const {
   const wire::Resources& each = task_class.scheduling_class.resources;
-  size_t most = kMaxRequests;
+  size_t most = each.cpus > 0 || each.gpus > 0 ? kMaxLeases : kMaxLeasesOfNothing;
   if (each.cpus > 0) most = std::min(most, static_cast<size_t>(std::max<int64_t>(capacity_.cpus / each.cpus, 1)));
   if (each.gpus > 0) most = std::min(most, static_cast<size_t>(std::max<int64_t>(capacity_.gpus / each.gpus, 1)));
   return most;

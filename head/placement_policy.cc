@@ -22,13 +22,20 @@ double load_of(const PlacementPolicy::Node& node) {
 }
 
 void PlacementPolicy::add(const wire::NodeInfo& info, int64_t now_us) {
+  nowhere_.clear();
   Node& node = nodes_[info.number];
   node.info = info;
   node.takes_work = !info.is_driver;
   report(info.number, info.capacity, 0, 0, now_us);
 }
 
+void PlacementPolicy::remove(NodeNumber number) {
+  nowhere_.clear();
+  nodes_.erase(number);
+}
+
 void PlacementPolicy::set_takes_work(NodeNumber number, bool takes_work) {
+  nowhere_.clear();
   if (const auto it = nodes_.find(number); it != nodes_.end())
     it->second.takes_work = takes_work && !it->second.info.is_driver;
 }
@@ -78,6 +85,7 @@ const PlacementPolicy::Node* PlacementPolicy::find(NodeNumber number) const {
 }
 
 PlacementPolicy::Choice PlacementPolicy::choose(const wire::SchedulingClass& what, NodeNumber owner_node) const {
+  if (const auto known = nowhere_.find(what); known != nowhere_.end()) return known->second;
   const wire::Resources& demand = what.resources;
   if (what.node != 0) {
     const Node* wanted = find(what.node);
@@ -111,7 +119,9 @@ PlacementPolicy::Choice PlacementPolicy::choose(const wire::SchedulingClass& wha
     best = score;
     choice.node = number;
   }
-  return choice.node != 0 ? choice : explain(what);
+  if (choice.node != 0) return choice;
+  if (nowhere_.size() >= kMaxRemembered) nowhere_.clear();
+  return nowhere_[what] = explain(what);
 }
 
 PlacementPolicy::Choice PlacementPolicy::explain(const wire::SchedulingClass& what) const {

@@ -155,5 +155,19 @@ TEST_F(PlacementPolicyTest, NothingNewGoesToANodeThatTakesNoWork) {
   EXPECT_EQ(place(needs(1), one), one);
 }
 
+TEST_F(PlacementPolicyTest, ThatNothingHoldsItIsRememberedUntilTheNodesChange) {
+  const NodeNumber small = add(room(1));
+  const auto large = needs(8);
+  for (int i = 0; i < 2; ++i) EXPECT_THAT(policy.choose(large, small).why, HasSubstr("the nearest is node 1"));
+  const NodeNumber big = add(room(8));
+  EXPECT_EQ(policy.choose(large, small).node, big);
+  policy.set_takes_work(big, false);
+  for (int i = 0; i < 2; ++i) EXPECT_THAT(policy.choose(large, small).why, HasSubstr("takes no new work now"));
+  policy.set_takes_work(big, true);
+  EXPECT_EQ(policy.choose(large, small).node, big);
+  policy.remove(big);
+  for (int i = 0; i < 2; ++i) EXPECT_THAT(policy.choose(large, small).why, HasSubstr("the nearest is node 1"));
+}
+
 }  // namespace
 }  // namespace manta::head

@@ -154,9 +154,10 @@ def may_make_networks():
 
 class Cluster:
     """A head and `nodes - 1` more nodes, and a place for drivers. Each in a network namespace of its own, with keys, where that
-    is allowed; else (or with `keys=False`) on loopback. `labels` are those of the first nodes, one text each."""
+    is allowed and `namespaces` asks for it; else (or with `keys=False`) on loopback. `labels` are those of the first nodes,
+    one text each."""
 
-    def __init__(self, nodes=3, cpus=1, flags=(), keys=True, labels=(), head_cpus=None):
+    def __init__(self, nodes=3, cpus=1, flags=(), keys=True, labels=(), head_cpus=None, namespaces=True):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="manta-cluster-"))
         self.flags = ["--cpus", str(cpus), "--store-bytes", str(1 << 30), *flags]
         self.labels = list(labels)
@@ -168,14 +169,14 @@ class Cluster:
         try:
             if keys:
                 self.manta("keys", "create", "--keys", self.keys)
-                if may_make_networks():
+                if namespaces and may_make_networks():
                     self.network = Network()
             self.head = self.start_head()
             for _ in range(nodes - 1):
                 self.add()
             for node in self.nodes[1:]:
                 node.wait_for("mantad: joined ")
-            self.driver_prefix, self.driver_env = self.make_place("driver", self.count)
+            self.driver_prefix, self.driver_env = self.make_place("driver", "driver")
         except BaseException:
             self.close()
             raise

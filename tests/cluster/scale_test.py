@@ -1,0 +1,51 @@
+"""Many nodes on one machine. How fast they are with 100 of them is `./run bench cluster`'s to say."""
+import json
+import time
+import unittest
+
+from cluster import Cluster
+
+NODES = 24
+CPUS = 3  # so that more can run at once than one class of tasks had leases once (64)
+DEMANDS = 20_000
+SMALL = ["--store-bytes", str(16 << 20), "--store-warm-bytes", "0", "--memory", str(1 << 30)]
+
+
+class ScaleTest(unittest.TestCase):
+
+    def wait_for(self, viewer, what):
+        """The status once `what` holds of it."""
+        deadline = time.monotonic() + 120
+        while True:
+            status = json.loads(viewer.ask("status", "-o", "json"))
+            if what(status):
+                return status
+            self.assertLess(time.monotonic(), deadline, status["counts"])
+            time.sleep(0.1)
+
+    def test_many_nodes_work_at_once_and_keep_what_waits(self):
+        with Cluster(nodes=NODES, cpus=CPUS, flags=SMALL, namespaces=False) as cluster:
+            viewer = cluster.visitor("viewer")
+            status = self.wait_for(viewer, lambda status: status["counts"].get("nodes.alive") == NODES)
+            self.assertEqual({(row["state"], row["cpus_free"]) for row in status["nodes"]}, {("alive", str(CPUS))})
+
+            done = cluster.run("cluster-many", 2_000, NODES * CPUS, cluster.folder, timeout_s=180)
+            self.assertEqual(done.returncode, 0, done.stderr + cluster.logs())
+            self.assertIn(f"{NODES * CPUS} at once on {NODES} nodes", done.stdout)
+            self.assertIn("2000 tasks right", done.stdout)
+
+            held = lambda status: status["counts"].get("actors.waiting_for_room", 0)
+            queued = lambda status: sum(int(row["waiting"]) for row in status["nodes"])
+            for cpus, count in ((0, lambda status: held(status) == DEMANDS),
+                                (1, lambda status: queued(status) == DEMANDS - NODES * CPUS)):
+                program = cluster.start_program("cluster-demands", DEMANDS, cpus)
+                status = self.wait_for(viewer, count)
+                self.assertEqual(status["counts"]["actors.pending"], DEMANDS - (NODES * CPUS if cpus else 0))
+                program.end()
+                self.wait_for(viewer, lambda status: held(status) == queued(status) == 0 and
+                              status["counts"].get("actors.pending", 0) == 0)
+            self.wait_for(viewer, lambda status: {row["cpus_free"] for row in status["nodes"]} == {str(CPUS)})
+
+
+if __name__ == "__main__":
+    unittest.main()
