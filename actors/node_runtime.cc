@@ -179,6 +179,7 @@ void NodeRuntime::say_goodbye(int exit_code) {
 }
 
 void NodeRuntime::finish_reading() {
+  const std::lock_guard lock(finish_mutex_);
   if (control_.joinable()) control_.join();
 }
 

@@ -131,7 +131,7 @@ class NodeRuntime final : public Runtime {
   [[nodiscard]] bool is_needed();
   /// Ends the session in good order: what was sent is on its way.
   void say_goodbye(int exit_code);
-  /// Waits until the raylet's socket is at its end and all it said was handled.
+  /// Waits until the raylet's socket is at its end and all it said was handled. From any thread.
   void finish_reading();
   /// After that: what is still under way ends with kUnavailable, and lets go of what it holds.
   void abandon_calls();
@@ -272,6 +272,7 @@ class NodeRuntime final : public Runtime {
   std::mutex jobs_mutex_;
   std::condition_variable jobs_wake_;
   std::deque<std::function<void()>> jobs_;  // bounded by the live calls
+  std::mutex finish_mutex_;
   std::thread control_;
   std::thread completer_;
   std::thread jobs_thread_;

@@ -106,6 +106,7 @@ class SignalWatch {
       std::fflush(nullptr);
       runtime_.say_goodbye(128 + signal);
       wait_for_end(node_);
+      runtime_.finish_reading();
       ::_exit(128 + signal);
     }
   }

@@ -1,11 +1,15 @@
 #include "object_store/page_warmer.h"
 
-#include <pthread.h>
-#include <sched.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cstdio>
 
 namespace manta::object_store {
 namespace {
@@ -13,6 +17,10 @@ namespace {
 constexpr size_t kZeroBytes = size_t{16} << 10;  // stays in the first cache
 constexpr size_t kZerosAStep = 4;
 constexpr uint64_t kStepBytes = kZeroBytes * kZerosAStep;
+constexpr uint64_t kLookBytes = 16 * kStepBytes;
+constexpr int kPauseMs = 50;
+// Not idle priority: a process that is killed ends with its last thread, and that one might not come to its end for minutes.
+constexpr int kNice = 10;
 
 /// Written, not mapped: a thread that waits for a processor while it holds the lock of the address space would hold up the
 /// raylet. And not fallocated: those pages would be zeroed by whoever touches them first.
@@ -27,15 +35,25 @@ bool write_zeros(int fd, uint64_t from, uint64_t to) {
   return ::pwritev(fd, pieces.data(), static_cast<int>(count), static_cast<off_t>(from)) == static_cast<ssize_t>(to - from);
 }
 
+/// More wants to run on this machine, the caller included, than it has processors. False where /proc does not tell.
+bool is_machine_busy() {
+  static const long processors = ::sysconf(_SC_NPROCESSORS_ONLN);
+  const Fd file(::open("/proc/loadavg", O_RDONLY | O_CLOEXEC));
+  std::array<char, 128> text{};
+  if (!file || ::read(file.get(), text.data(), text.size() - 1) <= 0) return false;
+  long running = 0;
+  return std::sscanf(text.data(), "%*f %*f %*f %ld/", &running) == 1 && running > processors;
+}
+
 }  // namespace
+
+PageWarmer::PageWarmer() : end_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
 PageWarmer::~PageWarmer() {
   for (Round& round : rounds_) {
     for (const auto& task : round.tasks) task->state = State::kOver;
-    // Where processors are short, one of idle priority may not come to its end for minutes.
-    const sched_param none{};
-    (void)::pthread_setschedparam(round.thread.native_handle(), SCHED_OTHER, &none);
   }
+  if (end_) ::eventfd_write(end_.get(), 1);
   for (Round& round : rounds_) round.thread.join();
 }
 
@@ -50,7 +68,7 @@ void PageWarmer::start(std::vector<Job> jobs) {
     round.tasks.push_back(std::make_unique<Task>());
     round.tasks.back()->job = std::move(job);
   }
-  round.thread = std::thread([&round] { run(round); });
+  round.thread = std::thread([this, &round] { run(round); });
 }
 
 PageWarmer::Stopped PageWarmer::stop(SegmentId segment) {
@@ -65,13 +83,18 @@ PageWarmer::Stopped PageWarmer::stop(SegmentId segment) {
   return Stopped::kNothing;
 }
 
+void PageWarmer::pause() const {
+  pollfd ends{end_.get(), POLLIN, 0};
+  (void)::poll(&ends, 1, kPauseMs);
+}
+
 void PageWarmer::run(Round& round) {
-  const sched_param none{};
-  (void)::sched_setscheduler(0, SCHED_IDLE, &none);  // of this thread only; always allowed
+  (void)::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), kNice);  // of this thread only; always allowed
   for (const auto& task : round.tasks) {
     Job& job = task->job;
     bool has_memory = true;
     for (uint64_t at = 0; at < job.size_bytes && has_memory; at += kStepBytes) {
+      if (at % kLookBytes == 0 && is_machine_busy()) pause();
       State state = State::kBetween;
       if (!task->state.compare_exchange_strong(state, State::kStepping)) break;
       // Without memory on the machine whoever is granted the segment is told.

@@ -1,5 +1,5 @@
-// Takes the pages of empty segments before anybody needs them, on threads that run only while the machine has nothing
-// better to do.
+// Takes the pages of empty segments before anybody needs them, on threads that give way: each MiB of their work they ask
+// whether the machine has a processor to spare, and rest for a while where it has none.
 //
 // Thread safety: everything is the raylet's loop's. No lock is shared with a thread, which could be kept from the processor
 // while it has it; a thread has nothing of the loop's but two flags. At most a thread for each `start` whose segments still
@@ -27,7 +27,7 @@ class PageWarmer {
     uint64_t size_bytes = 0;
   };
 
-  PageWarmer() = default;
+  PageWarmer();
   PageWarmer(const PageWarmer&) = delete;
   PageWarmer& operator=(const PageWarmer&) = delete;
   /// Waits for the steps under way: some 50 us of a processor each.
@@ -54,8 +54,10 @@ class PageWarmer {
     std::atomic<bool> is_done{false};
     std::thread thread;
   };
-  static void run(Round& round);
+  void run(Round& round);
+  void pause() const;
 
+  Fd end_;  ///< Read by the threads: readable when they shall end.
   std::list<Round> rounds_;
 };
 

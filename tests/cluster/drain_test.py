@@ -20,7 +20,7 @@ class DrainTest(unittest.TestCase):
     def drain_in_the_graph(self, tasks, *sizes, goes_first):
         with Cluster(nodes=3, head_cpus=0) as cluster:
             program = cluster.start_graph(tasks, *sizes, retries=0)  # no task may run twice
-            program.wait_for("100 looked at")
+            program.wait_for("looked at on 2 nodes")
             if not goes_first:  # not before the program has ended
                 program.end_file.touch()
             self.assertEqual(cluster.nodes[2].kill(signal.SIGTERM), 0)

@@ -91,7 +91,7 @@ int program(int argc, char** argv) {
       processes.insert(seen.pid);
       looks.erase(looks.begin());
       expected.erase(expected.begin());
-      if (++settled % 100 == 0) std::printf("%zu looked at\n", settled), std::fflush(stdout);
+      if (++settled % 100 == 0) std::printf("%zu looked at on %zu nodes\n", settled, nodes.size()), std::fflush(stdout);
     }
   };
   uint64_t tasks = 0;

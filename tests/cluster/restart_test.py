@@ -22,11 +22,11 @@ class RestartTest(unittest.TestCase):
             raise AssertionError(f"{error}\n{cluster.logs()}") from None
         return line
 
-    def kill_the_head_in_the_graph(self, **shape):
+    def kill_the_head_in_the_graph(self, head_cpus):
         # Results of a size that their owner keeps.
-        with Cluster(nodes=3, **shape) as cluster:
+        with Cluster(nodes=3, head_cpus=head_cpus) as cluster:
             program = cluster.start_graph(10000, 1e3, 60e3)
-            program.wait_for("300 looked at")
+            program.wait_for(f"looked at on {2 + head_cpus} nodes")
             cluster.restart_head()
             program.end_file.touch()
             self.finish(cluster, program, " tasks right")
