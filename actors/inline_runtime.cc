@@ -260,6 +260,10 @@ Result<detail::Value> InlineRuntime::await_value(const Handle& handle, detail::D
   return detail::Value{std::as_bytes(std::span(entry.blob)), nullptr};
 }
 
+bool InlineRuntime::is_lost(ObjectEntry& entry) {
+  return entry.state == ObjectState::kFailed && entry.error.code() == Code::kLost;
+}
+
 size_t InlineRuntime::await_some(std::span<ObjectEntry* const> entries, size_t, detail::Deadline) {
   size_t ready = 0;
   for (const ObjectEntry* entry : entries) ready += entry->is_ready() ? 1 : 0;

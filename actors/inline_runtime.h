@@ -42,6 +42,7 @@ class InlineRuntime : public Runtime {
   void forget(detail::ObjectEntry* entry) noexcept override;
 
   Result<detail::Value> await_value(const detail::Handle& handle, detail::Deadline deadline) override;
+  bool is_lost(detail::ObjectEntry& entry) override;
   size_t await_some(std::span<detail::ObjectEntry* const> entries, size_t count, detail::Deadline deadline) override;
   void ask_for(std::span<detail::ObjectEntry* const> entries) override { (void)entries; }
   void idle_until(const std::function<bool()>& done) override;

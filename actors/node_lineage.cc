@@ -45,6 +45,12 @@ Result<detail::Value> NodeRuntime::read_entry(ObjectEntry& entry, detail::Deadli
   }
 }
 
+bool NodeRuntime::is_lost(ObjectEntry& entry) {
+  const Guard guard(lock_);
+  if (objects_.is_lost(entry)) objects_.lose(entry);
+  return entry.state == ObjectState::kFailed && entry.error.code() == Code::kLost;
+}
+
 bool NodeRuntime::await_rebuilt(ObjectEntry& entry, detail::Deadline deadline) {
   std::atomic<bool> came{false};
   {

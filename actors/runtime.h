@@ -49,6 +49,7 @@ class Runtime {
   virtual void forget(detail::ObjectEntry* entry) noexcept = 0;  ///< The last handle to one that nobody can find.
 
   virtual Result<detail::Value> await_value(const detail::Handle& handle, detail::Deadline deadline) = 0;
+  virtual bool is_lost(detail::ObjectEntry& entry) = 0;
   virtual size_t await_some(std::span<detail::ObjectEntry* const> entries, size_t count, detail::Deadline deadline) = 0;
   virtual void ask_for(std::span<detail::ObjectEntry* const> entries) = 0;
   /// Waits on this thread for what other threads, processes and this one's own replies bring about.

@@ -13,7 +13,7 @@
 namespace manta::data {
 
 struct Completion {
-  enum class Of : uint8_t { kCall, kWorker };
+  enum class Of : uint8_t { kCall, kWorker, kDelivered, kDeliveryLost };
   Of of = Of::kCall;
   uint64_t id = 0;
 };

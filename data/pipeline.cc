@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "common/check.h"
+#include "common/log.h"
 #include "data/arrow_status.h"
 #include "data/sizing.h"
 #include "data/steps.h"
@@ -28,9 +29,12 @@ Time now() { return std::chrono::steady_clock::now(); }
 struct Pipeline::Call {
   size_t op = 0;
   uint64_t sequence = 0;
+  std::vector<Ref<Batch>> input;  // as it was sent: its blocks may be made again meanwhile
   Ref<Batch> block;
   Ref<BlockMeta> meta;
   Ref<PartMeta> part;
+
+  [[nodiscard]] const detail::Handle& end() const { return part ? part.handle() : meta.handle(); }
 };
 
 /// A reader, an actor of a pool, or (neither) this process.
@@ -68,9 +72,8 @@ Pipeline::~Pipeline() {
   // A writer that is let run on could put a file where its folder has just been removed.
   const auto deadline = detail::deadline_in(kTimeToEnd);
   for (const auto& [id, call] : calls_) {
-    const detail::Handle& handle = call.part ? call.part.handle() : call.meta.handle();
-    (void)detail::cancel(handle, true);
-    detail::ObjectEntry* entry = handle.get();
+    (void)detail::cancel(call.end(), true);
+    detail::ObjectEntry* entry = call.end().get();
     if (call.part) detail::await_some({&entry, 1}, 1, deadline);
   }
 }
@@ -85,8 +88,7 @@ Async<void> Pipeline::run() {
   while (!core_->is_finished()) {
     show_progress();
     const Completion completion = co_await completions_->next();
-    const bool is_call = completion.of == Completion::Of::kCall;
-    perform(is_call ? on_call(completion.id) : on_worker(static_cast<int>(completion.id)));
+    perform(on_completion(completion));
   }
   show_progress();
   if (!options_.sink) rows_ = core_->state(plan_.operators.size() - 1).rows_out;
@@ -225,25 +227,59 @@ MapRequest Pipeline::map_request(const Dispatch& effect) const {
 void Pipeline::watch(const Dispatch& effect, Call call) {
   call.op = effect.op;
   call.sequence = effect.sequence;
-  const detail::Handle handle = call.part ? call.part.handle() : call.meta.handle();
+  for (const Slice& slice : effect.slices) call.input.push_back(blocks_.at(slice.block));
+  const detail::Handle handle = call.end();
   calls_.emplace(effect.call, std::move(call));
   completions_->watch(handle, {Completion::Of::kCall, effect.call});
 }
 
 void Pipeline::act(const Abandon& effect) {
   const auto call = calls_.extract(effect.call);
-  if (!call.empty()) (void)detail::cancel(call.mapped().meta.handle(), false);
+  if (!call.empty()) (void)detail::cancel(call.mapped().end(), false);
 }
 
 void Pipeline::act(const Deliver& effect) {
-  if (!options_.deliver) return;
-  const Batch block = blocks_.at(effect.slice.block).get();
-  options_.deliver(block->Slice(effect.slice.offset, effect.slice.length));
+  if (options_.deliver) {
+    const Ref<Batch>& ref = blocks_.at(effect.slice.block);
+    const Result<Batch> block = ref.result();
+    if (!block.ok() && detail::is_lost(ref.handle())) {
+      last_loss_ = block.status();
+      return completions_->push({Completion::Of::kDeliveryLost, 0});
+    }
+    if (!block.ok()) fail(block.status(), plan_.operators.size() - 1, "");
+    options_.deliver((*block)->Slice(effect.slice.offset, effect.slice.length));
+  }
+  completions_->push({Completion::Of::kDelivered, 0});
 }
 
 void Pipeline::act(const Release& effect) { blocks_.erase(effect.block); }
 
+void Pipeline::act(const LostTooOften& effect) {
+  const std::string advice = effect.op == 0 ? "" : "; more .retries allow for more losses";
+  const std::string times = effect.times == 1 ? "was lost" : "was lost " + std::to_string(effect.times) + " times";
+  fail(Status(Code::kLost, "what it made " + times + " before it was used: " + last_loss_.message() + advice), effect.op,
+       part_of(effect.op, effect.sequence));
+}
+
+void Pipeline::act(const MadeDifferently& effect) {
+  fail(Status(Code::kInvalid,
+              "was lost and made again, with " + std::to_string(effect.rows) + " rows instead of " +
+                  std::to_string(effect.rows_before) +
+                  ", some of which were used: a step must give as many rows each time it gets the same batch"),
+       effect.op, part_of(effect.op, effect.sequence));
+}
+
 // ------------------------------------------------------------------------------------------------ events
+
+std::vector<Effect> Pipeline::on_completion(const Completion& completion) {
+  switch (completion.of) {
+    case Completion::Of::kCall: return on_call(completion.id);
+    case Completion::Of::kWorker: return on_worker(static_cast<int>(completion.id));
+    case Completion::Of::kDelivered: return core_->step(Delivered{}, now());
+    case Completion::Of::kDeliveryLost: return core_->step(DeliveryLost{lost_blocks()}, now());
+  }
+  return {};
+}
 
 std::vector<Effect> Pipeline::on_worker(int id) {
   const auto worker = workers_.find(id);
@@ -257,12 +293,13 @@ std::vector<Effect> Pipeline::on_worker(int id) {
 }
 
 std::vector<Effect> Pipeline::on_call(CallId id) {
-  auto node = calls_.extract(id);
-  if (node.empty()) return {};  // abandoned meanwhile
+  const auto at = calls_.find(id);
+  if (at == calls_.end() || !detail::is_ready(at->second.end().get())) return {};  // abandoned meanwhile, or sent again
+  auto node = calls_.extract(at);
   Call& call = node.mapped();
   if (is_sink(call.op)) {
     const Result<PartMeta> part = call.part.result(std::chrono::milliseconds(0));
-    if (!part.ok()) fail(part.status(), call.op, "");
+    if (!part.ok()) return on_failure(id, call, part.status());
     check_schema(call.op, part->schema);
     rows_ += part->rows;
     ++files_;
@@ -270,11 +307,37 @@ std::vector<Effect> Pipeline::on_call(CallId id) {
     return core_->step(CallDone{id, part->rows, part->rows, part->bytes}, now());
   }
   const Result<BlockMeta> meta = call.meta.result(std::chrono::milliseconds(0));
-  if (!meta.ok()) fail(meta.status(), call.op, call.op == 0 ? "" : "batch " + std::to_string(call.sequence));
+  if (!meta.ok()) return on_failure(id, call, meta.status());
   check_schema(call.op, meta->schema);
   blocks_.emplace(id, std::move(call.block));
   const int64_t weight = meta->bytes < kSmallBlockBytes ? kWeightOfSmallBlocks : 1;
   return core_->step(CallDone{id, meta->rows_in, meta->rows, meta->bytes * weight}, now());
+}
+
+/// A call whose input was lost is sent again when that is there again. Whatever else is lost is found now, not one by one.
+std::vector<Effect> Pipeline::on_failure(CallId id, const Call& call, const Status& status) {
+  const auto is_lost = [](const Ref<Batch>& block) { return detail::is_lost(block.handle()); };
+  if (status.code() != Code::kLost || std::none_of(call.input.begin(), call.input.end(), is_lost)) {
+    fail(status, call.op, call.op == 0 ? "" : part_of(call.op, call.sequence));
+  }
+  last_loss_ = status;
+  const std::vector<BlockId> lost = lost_blocks();
+  MANTA_LOG(kInfo, "data", "what a call was to read is lost and is made again", {"call", label(call.op)},
+            {"number", call.sequence}, {"lost", lost.size()}, {"why", status});
+  return core_->step(InputLost{id, lost}, now());
+}
+
+std::vector<BlockId> Pipeline::lost_blocks() const {
+  std::vector<BlockId> lost;
+  for (const auto& [id, block] : blocks_) {
+    if (detail::is_lost(block.handle())) lost.push_back(id);
+  }
+  return lost;
+}
+
+std::string Pipeline::part_of(size_t op, uint64_t sequence) const {
+  if (is_sink(op)) return "";
+  return (op == 0 ? "block " : "batch ") + std::to_string(sequence);
 }
 
 /// Blocks of one operator are put together further on, and become files that are read as one.

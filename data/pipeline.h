@@ -65,6 +65,8 @@ class Pipeline {
   void act(const Abandon& effect);
   void act(const Deliver& effect);
   void act(const Release& effect);
+  void act(const LostTooOften& effect);
+  void act(const MadeDifferently& effect);
   void act(const Finished&) {}
 
   void dispatch_source(const Dispatch& effect);
@@ -74,11 +76,15 @@ class Pipeline {
   [[nodiscard]] MapRequest map_request(const Dispatch& effect) const;
   void watch(const Dispatch& effect, Call call);
 
+  std::vector<Effect> on_completion(const Completion& completion);
   std::vector<Effect> on_call(CallId id);
+  std::vector<Effect> on_failure(CallId id, const Call& call, const Status& status);
   std::vector<Effect> on_worker(int id);
   void check_schema(size_t op, const std::string& schema);
   [[noreturn]] void fail(const Status& status, size_t op, const std::string& detail) const;
   [[nodiscard]] const std::string& label(size_t op) const;
+  [[nodiscard]] std::string part_of(size_t op, uint64_t sequence) const;
+  [[nodiscard]] std::vector<BlockId> lost_blocks() const;
   [[nodiscard]] bool is_sink(size_t op) const { return op == plan_.operators.size(); }
   void show_progress();
 
@@ -89,6 +95,7 @@ class Pipeline {
   std::shared_ptr<Completions> completions_ = std::make_shared<Completions>();
   std::map<CallId, Call> calls_;
   std::map<BlockId, Ref<Batch>> blocks_;
+  Status last_loss_;
   std::map<int, LiveWorker> workers_;
   std::map<size_t, std::string> schemas_;  // by operator: what its first block had
   Progress progress_;

@@ -1,64 +1,11 @@
 #include "data/pipeline_core.h"
 
 #include "common/check.h"
+#include "data/pipeline_state.h"
 
 #include <algorithm>
 
 namespace manta::data {
-
-struct PipelineCore::Worker {
-  bool ready = false;
-  int calls = 0;
-  Time idle_since{};
-  size_t next_piece = 0;  // source: the rest of its unit
-  size_t end_piece = 0;
-};
-
-struct PipelineCore::Call {
-  size_t op = 0;
-  int worker = -1;
-  uint64_t sequence = 0;
-  int64_t input_bytes = 0;
-  int64_t reserved_bytes = 0;
-  std::vector<Slice> slices;
-};
-
-struct PipelineCore::Output {
-  BlockId block = kNoBlock;
-  int64_t rows = 0;
-  int64_t bytes = 0;
-};
-
-struct PipelineCore::Block {
-  size_t op = 0;
-  int64_t rows = 0;
-  int64_t bytes = 0;
-  int uses = 0;
-};
-
-struct PipelineCore::Operator {
-  explicit Operator(const OperatorPlan& given) : plan(given), queue(given.rule), limit_left(given.limit_rows) {}
-
-  OperatorPlan plan;
-  Batcher queue;
-  std::map<int, Worker> workers;
-  std::map<uint64_t, Output> waiting;  // results whose turn has not come
-  BlockId carrier = kNoBlock;          // an empty block, kept for its schema while no row has come
-  bool had_input = false;
-  bool cut = false;  // a limit after it is reached
-  bool done = false;
-  int calls = 0;
-  uint64_t next_sequence = 0;  // of the next call
-  uint64_t next_output = 0;    // whose turn it is
-  int64_t limit_left;
-  int64_t reserved_bytes = 0;  // calls in flight, about
-  int64_t waiting_bytes = 0;
-  int64_t downstream_bytes = 0;  // passed on and not released
-  int64_t most_held_bytes = 0;
-  int64_t rows_in = 0, rows_out = 0, bytes_in = 0, bytes_out = 0;
-
-  [[nodiscard]] int64_t held() const { return waiting_bytes + downstream_bytes; }
-};
 
 PipelineCore::PipelineCore(PipelinePlan plan) : plan_(std::move(plan)) {
   MANTA_CHECK(!plan_.operators.empty() && !plan_.units.empty() && !plan_.piece_bytes.empty());
@@ -68,48 +15,51 @@ PipelineCore::PipelineCore(PipelinePlan plan) : plan_(std::move(plan)) {
 PipelineCore::~PipelineCore() = default;
 
 std::vector<Effect> PipelineCore::start(Time now) {
+  now_ = now;
   for (size_t i = 0; i < operators_.size(); ++i) {
     if (operators_[i]->plan.workers == WorkersAre::kPool) grow(i, operators_[i]->plan.min_workers);
   }
-  pump(now);
+  pump();
   return std::exchange(effects_, {});
 }
 
 std::vector<Effect> PipelineCore::step(const Event& event, Time now) {
-  std::visit([&](const auto& given) { on(given, now); }, event);
-  pump(now);
+  now_ = now;
+  std::visit([&](const auto& given) { on(given); }, event);
+  pump();
   return std::exchange(effects_, {});
 }
 
-void PipelineCore::on(const WorkerReady& event, Time now) {
+void PipelineCore::on(const WorkerReady& event) {
   auto& workers = operators_[event.op]->workers;
   const auto worker = workers.find(event.worker);
   if (worker == workers.end()) return;  // stopped meanwhile
   worker->second.ready = true;
-  worker->second.idle_since = now;
+  worker->second.idle_since = now_;
 }
 
-void PipelineCore::on(const CallDone& event, Time now) {
+void PipelineCore::on(const CallDone& event) {
   auto node = calls_.extract(event.call);
   if (node.empty()) return;
-  const Call& call = node.mapped();
+  Call& call = node.mapped();
   Operator& op = *operators_[call.op];
-  if (const auto worker = op.workers.find(call.worker); worker != op.workers.end()) {
-    --worker->second.calls;
-    worker->second.idle_since = now;
-  }
+  leave_worker(call);
+  if (call.is_remake) return on_remade(event, call);
   --op.calls;
   op.reserved_bytes -= call.reserved_bytes;
   op.rows_in += event.rows_in;
   op.bytes_in += call.input_bytes;
   op.bytes_out += event.bytes;
-  drop(call.slices);
   const BlockId block = op.plan.makes_blocks ? event.call : kNoBlock;
   const int64_t bytes = op.plan.makes_blocks ? event.bytes : 0;
-  if (block != kNoBlock) blocks_.emplace(block, Block{call.op, event.rows, bytes, 1});
+  if (block != kNoBlock) {
+    for (const Slice& slice : call.recipe.slices) ++blocks_.at(slice.block).children;
+    blocks_.emplace(block, Block{.op = call.op, .rows = event.rows, .bytes = bytes, .recipe = call.recipe});
+  }
+  drop(call.recipe.slices);
   op.waiting_bytes += bytes;
   op.most_held_bytes = std::max(op.most_held_bytes, op.held());
-  op.waiting.emplace(call.sequence, Output{block, event.rows, bytes});
+  op.waiting.emplace(call.recipe.sequence, Output{block, event.rows, bytes});
   while (!op.waiting.empty() && op.waiting.begin()->first == op.next_output) {
     const Output output = op.waiting.begin()->second;
     op.waiting.erase(op.waiting.begin());
@@ -140,7 +90,8 @@ void PipelineCore::forward(size_t index, const Output& output) {
 
 void PipelineCore::pass_on(size_t index, const Slice& slice) {
   if (index + 1 == operators_.size()) {
-    effects_.push_back(Deliver{slice});
+    ++blocks_.at(slice.block).uses;
+    delivery_.push_back(slice);
     return;
   }
   Operator& next = *operators_[index + 1];
@@ -156,12 +107,15 @@ void PipelineCore::pass_on(size_t index, const Slice& slice) {
   }
 }
 
-/// The limit behind `last` is reached: what it and those before it still do is of no use.
+/// The limit behind `last` is reached: what it and those before it still do is of no use, unless it makes again what is.
 void PipelineCore::cut_off(size_t last) {
+  std::vector<CallId> useless;
+  std::vector<size_t> now_cut;
   for (size_t i = 0; i <= last; ++i) {
     Operator& op = *operators_[i];
     if (op.cut || op.done) continue;
     op.cut = true;
+    now_cut.push_back(i);
     drop(op.queue.drop());
     op.queue.close();
     if (op.carrier != kNoBlock) drop_use(std::exchange(op.carrier, kNoBlock));
@@ -170,44 +124,83 @@ void PipelineCore::cut_off(size_t last) {
       op.downstream_bytes += output.bytes;
       if (output.block != kNoBlock) drop_use(output.block);
     }
-    for (const auto& [id, worker] : std::exchange(op.workers, {})) effects_.push_back(StopWorker{i, id, true});
-    op.calls = 0;
-    op.reserved_bytes = 0;
-  }
-  for (auto call = calls_.begin(); call != calls_.end();) {
-    if (call->second.op > last) {
-      ++call;
-      continue;
+    for (const auto& [id, call] : calls_) {
+      if (call.op == i && !call.is_remake) useless.push_back(id);
     }
-    effects_.push_back(Abandon{call->first});
-    drop(call->second.slices);
-    call = calls_.erase(call);
+  }
+  for (const CallId id : useless) {
+    Operator& op = *operators_[calls_.at(id).op];
+    --op.calls;
+    op.reserved_bytes -= calls_.at(id).reserved_bytes;
+    end_call(id);
+  }
+  for (const size_t i : now_cut) {
+    Operator& op = *operators_[i];
+    for (auto& [id, call] : calls_) {
+      if (call.op != i || !call.is_sent || !op.workers.contains(call.worker)) continue;
+      effects_.push_back(Abandon{id});
+      leave_worker(call);
+      op.unsent.insert(id);
+    }
+    for (const auto& [id, worker] : std::exchange(op.workers, {})) effects_.push_back(StopWorker{i, id, true});
   }
 }
 
+void PipelineCore::leave_worker(Call& call) {
+  Operator& op = *operators_[call.op];
+  call.is_sent = false;
+  --op.sent;
+  const auto worker = op.workers.find(call.worker);
+  if (worker == op.workers.end()) return;
+  --worker->second.calls;
+  worker->second.idle_since = now_;
+}
+
+/// What the call makes is of no use.
+void PipelineCore::end_call(CallId id) {
+  auto node = calls_.extract(id);
+  Call& call = node.mapped();
+  if (call.is_sent) {
+    effects_.push_back(Abandon{id});
+    leave_worker(call);
+  } else {
+    operators_[call.op]->unsent.erase(id);
+  }
+  drop(call.recipe.slices);
+}
+
 void PipelineCore::drop_use(BlockId id) {
-  const auto block = blocks_.find(id);
-  MANTA_CHECK(block != blocks_.end(), id);
-  if (--block->second.uses > 0) return;
-  operators_[block->second.op]->downstream_bytes -= block->second.bytes;
-  blocks_.erase(block);
-  effects_.push_back(Release{id});
+  const auto at = blocks_.find(id);
+  MANTA_CHECK(at != blocks_.end() && at->second.uses > 0, id);
+  Block& block = at->second;
+  if (--block.uses > 0) return;
+  Operator& op = *operators_[block.op];
+  if (block.state == Block::State::kLive) {
+    effects_.push_back(Release{id});
+  } else {
+    stop_remake(id, block.op);
+  }
+  block.state = Block::State::kGone;
+  (std::exchange(block.is_revived, false) ? op.revived_bytes : op.downstream_bytes) -= block.bytes;
+  forget_unneeded(id);
 }
 
 void PipelineCore::drop(const std::vector<Slice>& slices) {
   for (const Slice& slice : slices) drop_use(slice.block);
 }
 
-void PipelineCore::pump(Time now) {
+void PipelineCore::pump() {
   size_t before = 0;
   do {
     before = effects_.size();
     finish_done_operators();
+    deliver();
+    for (size_t i = operators_.size(); i-- > 0;) send_unsent(i);
     for (size_t i = operators_.size(); i-- > 1;) dispatch_operator(i);
     dispatch_source();
   } while (effects_.size() != before);
-  for (size_t i = 0; i < operators_.size(); ++i) scale(i, now);
-  if (!finished_ && operators_.back()->done) {
+  for (size_t i = 0; i < operators_.size(); ++i) scale(i);
+  if (!finished_ && operators_.back()->done && delivery_.empty()) {
     MANTA_CHECK(calls_.empty() && blocks_.empty(), calls_.size(), blocks_.size());
     finished_ = true;
     effects_.push_back(Finished{});
@@ -249,19 +242,35 @@ bool PipelineCore::may_produce(size_t index, int64_t estimate, bool is_head) con
   return op.downstream_bytes + estimate <= op.plan.budget_bytes || is_starved(index + 1);
 }
 
-void PipelineCore::send(size_t index, Worker* worker, Dispatch dispatch, int64_t input_bytes) {
+bool PipelineCore::has_room(Operator& op) {
+  return op.plan.workers == WorkersAre::kPool ? free_worker(op) != nullptr : op.sent < op.plan.max_workers;
+}
+
+/// A new call, to `worker` or (null) to a free one.
+void PipelineCore::send_new(size_t index, Worker* worker, Recipe recipe, int64_t input_bytes) {
   Operator& op = *operators_[index];
   const int64_t reserved = estimate_output(op, input_bytes);
-  dispatch.op = index;
-  dispatch.call = ++last_call_;
-  for (auto& [id, candidate] : op.workers) {
-    if (&candidate == worker) dispatch.worker = id;
-  }
-  if (worker != nullptr) ++worker->calls;
   ++op.calls;
   op.reserved_bytes += reserved;
-  calls_.emplace(dispatch.call, Call{index, dispatch.worker, dispatch.sequence, input_bytes, reserved, dispatch.slices});
-  effects_.push_back(std::move(dispatch));
+  Call& call = calls_.emplace(++last_call_, Call{index, std::move(recipe), input_bytes, reserved}).first->second;
+  if (is_fed(call)) {
+    send(last_call_, call, worker);
+  } else {
+    op.unsent.insert(last_call_);
+  }
+}
+
+void PipelineCore::send(CallId id, Call& call, Worker* worker) {
+  Operator& op = *operators_[call.op];
+  if (worker == nullptr && op.plan.workers == WorkersAre::kPool) worker = free_worker(op);
+  call.worker = -1;
+  for (auto& [number, candidate] : op.workers) {
+    if (&candidate == worker) call.worker = number;
+  }
+  if (worker != nullptr) ++worker->calls;
+  ++op.sent;
+  call.is_sent = true;
+  effects_.push_back(Dispatch{call.op, call.worker, id, call.recipe.sequence, call.recipe.piece, call.recipe.slices});
 }
 
 void PipelineCore::dispatch_source() {
@@ -285,31 +294,23 @@ void PipelineCore::dispatch_source() {
     const int64_t input_bytes = plan_.piece_bytes[piece];
     if (!may_produce(0, estimate_output(op, input_bytes), piece == op.next_output)) return;
     ++chosen->next_piece;
-    Dispatch dispatch;
-    dispatch.piece = piece;
-    dispatch.sequence = piece;
-    send(0, chosen, std::move(dispatch), input_bytes);
+    send_new(0, chosen, {piece, piece, {}}, input_bytes);
   }
 }
 
 void PipelineCore::dispatch_operator(size_t index) {
   Operator& op = *operators_[index];
   if (op.cut || op.done) return;
-  const bool is_pool = op.plan.workers == WorkersAre::kPool;
   const auto send_batch = [&](std::vector<Slice> slices) {
-    Dispatch dispatch;
-    dispatch.sequence = op.next_sequence++;
     int64_t bytes = 0;
     for (const Slice& slice : slices) bytes += slice.bytes;
-    dispatch.slices = std::move(slices);
-    send(index, is_pool ? free_worker(op) : nullptr, std::move(dispatch), bytes);
+    send_new(index, nullptr, {op.next_sequence++, 0, std::move(slices)}, bytes);
   };
-  const auto has_room = [&] { return is_pool ? free_worker(op) != nullptr : op.calls < op.plan.max_workers; };
-  if (op.queue.is_closed() && op.carrier != kNoBlock && has_room()) {
+  if (op.queue.is_closed() && op.carrier != kNoBlock && has_room(op)) {
     send_batch({Slice{std::exchange(op.carrier, kNoBlock), 0, 0, 0}});  // the carrier's use goes over to the call
     return;
   }
-  while (op.queue.is_ready() && has_room()) {
+  while (op.queue.is_ready() && has_room(op)) {
     const int64_t batch_bytes = op.queue.bytes() / std::max<int64_t>(1, op.queue.ready_count());
     if (!may_produce(index, estimate_output(op, batch_bytes), op.calls == 0)) return;
     std::vector<Slice> batch = op.queue.take();
@@ -330,7 +331,6 @@ void PipelineCore::finish_done_operators() {
                                 : op.cut || op.next_output == plan_.piece_bytes.size();
     if (!no_input || op.calls > 0 || !op.waiting.empty()) continue;
     op.done = true;
-    for (const auto& [id, worker] : std::exchange(op.workers, {})) effects_.push_back(StopWorker{i, id, false});
   }
 }
 
@@ -339,6 +339,12 @@ int PipelineCore::wanted_workers(size_t index) const {
   int busy = 0;
   for (const auto& [id, worker] : op.workers) busy += worker.calls > 0 ? 1 : 0;
   const int live = static_cast<int>(op.workers.size());
+  const auto for_calls = [&](size_t calls) {
+    const auto each = static_cast<size_t>(op.plan.calls_per_worker);
+    return busy + static_cast<int>(std::min<size_t>(op.plan.max_workers, (calls + each - 1) / each));
+  };
+  if (op.has_unsent()) return std::max(live, for_calls(op.unsent.size() + op.to_remake.size()));
+  if (op.done || op.cut) return live;
   if (index == 0) {
     const bool all_busy = busy == live || live == 0;
     const bool has_more = next_unit_ < plan_.units.size();
@@ -350,8 +356,7 @@ int PipelineCore::wanted_workers(size_t index) const {
   int64_t backlog = op.queue.ready_count();
   if (op.queue.is_closed() && op.carrier != kNoBlock) backlog = 1;
   if (backlog == 0 || (live > 0 && op.held() >= op.plan.budget_bytes)) return live;
-  return busy + static_cast<int>(std::min<int64_t>(op.plan.max_workers,
-                                                   (backlog + op.plan.calls_per_worker - 1) / op.plan.calls_per_worker));
+  return for_calls(static_cast<size_t>(backlog));
 }
 
 void PipelineCore::grow(size_t index, int workers) {
@@ -362,15 +367,17 @@ void PipelineCore::grow(size_t index, int workers) {
   }
 }
 
-void PipelineCore::stop_idle(size_t index, Time now) {
+void PipelineCore::stop_idle(size_t index) {
   Operator& op = *operators_[index];
-  const bool no_more =
-      index == 0 ? next_unit_ == plan_.units.size() : op.queue.is_closed() && op.queue.rows() == 0 && op.carrier == kNoBlock;
+  if (op.has_unsent()) return;
+  const bool no_more = op.done || op.cut ? !op.has_remakes()
+                       : index == 0      ? next_unit_ == plan_.units.size()
+                                         : op.queue.is_closed() && op.queue.rows() == 0 && op.carrier == kNoBlock;
   for (auto it = op.workers.begin(); it != op.workers.end();) {
     const Worker& worker = it->second;
-    const bool has_unit = worker.next_piece < worker.end_piece;
+    const bool has_unit = worker.next_piece < worker.end_piece && !op.cut;
     const bool above_min = static_cast<int>(op.workers.size()) > op.plan.min_workers;
-    const bool is_old = worker.ready && above_min && now - worker.idle_since >= plan_.idle_before_stop;
+    const bool is_old = worker.ready && above_min && now_ - worker.idle_since >= plan_.idle_before_stop;
     const bool is_idle = worker.calls == 0 && !has_unit;
     if (is_idle && (no_more || (is_old && !op.queue.is_ready()))) {
       effects_.push_back(StopWorker{index, it->first, false});
@@ -381,11 +388,10 @@ void PipelineCore::stop_idle(size_t index, Time now) {
   }
 }
 
-void PipelineCore::scale(size_t index, Time now) {
-  Operator& op = *operators_[index];
-  if (op.done || op.cut || op.plan.workers != WorkersAre::kPool) return;
+void PipelineCore::scale(size_t index) {
+  if (operators_[index]->plan.workers != WorkersAre::kPool) return;
   grow(index, wanted_workers(index));
-  stop_idle(index, now);
+  stop_idle(index);
 }
 
 OperatorState PipelineCore::state(size_t index) const {
@@ -395,7 +401,7 @@ OperatorState PipelineCore::state(size_t index) const {
 
 int64_t PipelineCore::held_bytes() const {
   int64_t bytes = 0;
-  for (const auto& [id, block] : blocks_) bytes += block.bytes;
+  for (const auto& [id, block] : blocks_) bytes += block.state == Block::State::kLive ? block.bytes : 0;
   return bytes;
 }
 

@@ -11,6 +11,7 @@ namespace {
 constexpr int64_t kDefaultMemory = int64_t{512} << 20;
 constexpr int64_t kLeastBudget = int64_t{1} << 20;
 constexpr int kMostWriters = 2;
+constexpr int kMostLossesOfAPiece = 20;
 constexpr int kMostWithoutLimit = 1024;  // of a pool whose actors ask for nothing
 
 int64_t memory_of(const PhysicalPlan& plan, const NodeInfo& node) {
@@ -68,6 +69,7 @@ Sizing size_plan(const PhysicalPlan& plan, const NodeInfo& node, const WriteOpti
     sized.budget_bytes = budget;
     sized.limit_rows = op.limit_rows;
     double worker_cpus = 0;
+    sized.most_losses = i == 0 ? kMostLossesOfAPiece : op.options.retries;
     if (i == 0) {
       sized.max_workers = cpus;
     } else if (op.factory) {

@@ -42,7 +42,8 @@ struct MapOptions {
   int64_t memory_bytes = 0;
   OptionTable<double> resources{};
   Pool pool{};       ///< Classes only; functions run as tasks.
-  int retries = 20;  ///< How often one batch is sent again after the death of the process that had it.
+  int retries = 20;  ///< How often one batch is sent again after the death of the process that had it, and made again when
+                     ///< what was made of it is lost with its node.
   OptionTable<std::string> env{};
   OptionText name{};  ///< In errors and the progress line, instead of the class's or function's own.
 };
@@ -81,7 +82,8 @@ class Dataset {
 
   /// Calls `C::operator()(Batch)` in a pool of actors; each makes one C of `args`. A C returns a Batch, an
   /// arrow::Result<Batch> or a manta::Result<Batch>, of any number of rows. An actor that dies is started again and its
-  /// batches are sent again, so a batch may be computed twice, but its rows are in the output once.
+  /// batches are sent again, so a batch may be computed twice, but its rows are in the output once. So are those of a batch
+  /// whose result was lost with its node; made again, it must have as many rows.
   template <typename C, typename... Args>
   requires data::Maps<C>
   [[nodiscard]] Dataset map_batches(MapOptions options = {}, Args&&... args) const {

@@ -1,5 +1,7 @@
 """The main job on a cluster of three: what it gives on one node, also when a node is killed in the middle."""
 import pathlib
+import random
+import shutil
 import signal
 import sys
 import threading
@@ -20,9 +22,9 @@ class EmbedOnACluster(EmbedTest):
         self.source = self.write("in.parquet", table_of(random_texts(4000)), row_group_size=500)
         self.expected = self.embed(self.source, "--workers", "2")
 
-    def embed_there(self, cluster, out):
+    def embed_there(self, cluster, out, *flags):
         done = cluster.run("manta-embed", "--model", TINY, "--input", self.source, "--output", out, "--workers", "3",
-                           timeout_s=120)
+                           *flags, timeout_s=120)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr + cluster.logs())
         table = pq.read_table(out)
         self.assertEqual(table.drop_columns(["embedding"]), self.expected.drop_columns(["embedding"]))
@@ -35,16 +37,16 @@ class EmbedOnACluster(EmbedTest):
             worked = [node for node in cluster.nodes if "actor has a worker" in cluster.log_of(node)]
             self.assertEqual(len(worked), 3)
 
-    def embed_while(self, cluster, happens, out="there"):
+    def embed_while(self, cluster, happens, *flags, after_s=0.3):
         """`happens` when the last node has been at work for a moment."""
         def when_it_works():
             wait_until(lambda: "actor has a worker" in cluster.log_of(cluster.nodes[2]))
-            time.sleep(0.3)  # into its batches
+            time.sleep(after_s)  # into its batches
             happens()
 
         thread = threading.Thread(target=when_it_works)
         thread.start()
-        self.embed_there(cluster, self.out.parent / out)
+        self.embed_there(cluster, self.out.parent / f"there-{time.monotonic_ns()}", *flags)
         thread.join()
 
     def test_a_node_killed_in_the_middle_costs_no_row(self):
@@ -57,10 +59,26 @@ class EmbedOnACluster(EmbedTest):
             self.embed_while(cluster, lambda: codes.append(cluster.nodes[2].kill(signal.SIGTERM)))
             self.assertEqual(codes, [0], cluster.logs())
 
-    @unittest.skip("a batch that lay on the head's node may be lost: docs/roadmap.md, map_batches")
     def test_a_head_killed_and_started_again_in_the_middle_costs_no_row(self):
         with Cluster(nodes=3, head_cpus=0) as cluster:
-            self.embed_while(cluster, cluster.restart_head, "there")
+            self.embed_while(cluster, cluster.restart_head)
+
+    def test_finished_batches_that_are_lost_with_their_node_are_made_again(self):
+        self.source = self.write("more.parquet", table_of(random_texts(24000)), row_group_size=2000)
+        shutil.rmtree(self.out)
+        self.expected = self.embed(self.source, "--workers", "2", "--batch-size", "1000")
+        chance = random.Random(5)
+        lost = 0
+        for moment in range(12):
+            with Cluster(nodes=3) as cluster:
+                cluster.driver_env["MANTA_LOG_DIR"] = str(cluster.folder)
+                node = cluster.nodes[chance.choice([1, 2])]
+                self.embed_while(cluster, lambda node=node: node.kill(signal.SIGKILL), "--batch-size", "1000",
+                                 after_s=chance.uniform(0.1, 2.5))
+                lost += any("is lost and is made again" in log.read_text() for log in cluster.folder.glob("driver-*.log"))
+            if moment >= 3 and lost > 0:
+                return
+        self.fail("no node had a finished batch when it was killed")
 
 
 if __name__ == "__main__":

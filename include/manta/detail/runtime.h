@@ -173,6 +173,8 @@ void encode_ref(Encoder& out, const Handle& handle);
 Handle decode_ref(Decoder& in);
 
 [[nodiscard]] bool is_ready(const ObjectEntry* entry) noexcept;
+/// Whether it is known, without reading it, that its value is lost for good.
+[[nodiscard]] bool is_lost(const Handle& handle);
 Result<Value> await_value(const Handle& handle, Deadline deadline);
 /// Waits until `count` of them are ready or the deadline passes. Returns how many are. Linear in the handles.
 size_t await_some(std::span<ObjectEntry* const> entries, size_t count, Deadline deadline);
