@@ -90,6 +90,20 @@ TEST_F(HeadNodes, ASilentNodeIsSuspectAfterTwoSecondsAndGoneAfterFive) {
   EXPECT_THAT(members[0].second.gone.at(0).cause.message, HasSubstr("nothing was heard of it for 5.0 s"));
 }
 
+TEST_F(HeadNodes, NobodysSilenceCountsWhileTheHeadStoodStill) {
+  cluster.wait(60'000'000);
+  for (const NodeNumber node : {a, b}) {
+    ASSERT_NE(cluster.core.members().find(node), nullptr);
+    EXPECT_EQ(cluster.core.members().find(node)->state, Membership::State::kAlive);
+  }
+  for (int i = 0; i < 6; ++i) {  // from here on it does
+    cluster.wait(1'000'000);
+    cluster.beat(b, room(4));
+  }
+  EXPECT_EQ(cluster.core.members().find(a), nullptr);
+  EXPECT_NE(cluster.core.members().find(b), nullptr);
+}
+
 TEST_F(HeadNodes, ANodeThatWasGivenUpIsTold) {
   cluster.say(kHeadNode, wire::HeadNodeLost{a, "its machine refuses the connection"});
   cluster.beat(a, room(4));

@@ -21,6 +21,7 @@ std::string seconds(int64_t us) { return std::to_string(us / 1'000'000) + "." + 
 
 void Membership::start(uint64_t life, int64_t now_us) {
   version_ = life << kLifeShift;
+  awake_us_ = now_us;
   away_until_us_ = now_us + settings_.grace_us;
   for (auto& [number, member] : members_) changed(member);
   if (!members_.empty()) expect_by(away_until_us_);
@@ -47,6 +48,13 @@ Status Membership::check(const wire::Join& join) const {
   MANTA_RETURN_IF_ERROR(validate(info.capacity));
   if (info.capacity.cpus < 0 || info.capacity.memory_bytes < 0) return Status(Code::kInvalid, "a capacity is negative");
   return {};
+}
+
+void Membership::note_awake(int64_t now_us) {
+  const int64_t pause_us = now_us - std::exchange(awake_us_, now_us);
+  if (pause_us <= settings_.pause_us) return;
+  for (auto& [number, member] : members_) member.heard_us = std::min(now_us, member.heard_us + pause_us);
+  away_until_us_ += pause_us;
 }
 
 Result<Membership::JoinResult> Membership::join(const wire::Join& join, bool own, int64_t now_us) {
@@ -79,6 +87,7 @@ bool Membership::bring_back(const wire::NodeInfo& info, int64_t now_us) {
 }
 
 bool Membership::hear(NodeNumber number, const wire::Heartbeat& heartbeat, int64_t now_us) {
+  note_awake(now_us);
   const auto it = members_.find(number);
   if (it == members_.end()) return false;
   Member& member = it->second;
@@ -118,6 +127,7 @@ void Membership::remove(NodeNumber number) {
 }
 
 Membership::Overdue Membership::tick(int64_t now_us) {
+  note_awake(now_us);
   Overdue overdue;
   next_due_us_.reset();
   for (auto& [number, member] : members_) {

@@ -6,7 +6,8 @@
 //     +------------------- 10 s after the head's restart ---------------------------------------+
 //
 // A number is one incarnation of one node and is never given out again, also after a restart of the head. The head's own
-// node is number 1; it shares a process with the head, so silence is never held against it.
+// node is number 1; it shares a process with the head, so silence is never held against it. Nor is it against anybody while
+// the head itself stood still (its process was stopped, its machine paused, one step took long): what they said lies unread.
 //
 // Pure: time comes with each call, in microseconds. Owned by the head's core. A heartbeat costs O(log members) and its
 // answer O(members); a tick O(members).
@@ -29,6 +30,7 @@ namespace manta::head {
 struct MembershipSettings {
   int64_t suspect_us = 2'000'000;
   int64_t dead_us = 5'000'000;
+  int64_t pause_us = 1'500'000;   ///< Its own node speaks twice a second: after so long the head stood still.
   int64_t grace_us = 10'000'000;  ///< For nodes of the head's earlier life to return.
   size_t max_members = 1'000;
 };
@@ -98,6 +100,7 @@ class Membership {
   static constexpr size_t kMaxGoneNonces = 1'000;
 
   [[nodiscard]] Status check(const wire::Join& join) const;
+  void note_awake(int64_t now_us);
   void changed(Member& member) { member.changed_in = ++version_; }
   void expect_by(int64_t due_us) { next_due_us_ = std::min(next_due_us_.value_or(due_us), due_us); }
 
@@ -109,6 +112,7 @@ class Membership {
   wire::NodeNumber next_ = wire::kHeadNode + 1;
   uint64_t version_ = 0;
   int64_t away_until_us_ = 0;
+  int64_t awake_us_ = 0;  // the head ran then
   std::optional<int64_t> next_due_us_;
 };
 

@@ -1,5 +1,6 @@
 """Many nodes on one machine. How fast they are with 100 of them is `./run bench cluster`'s to say."""
 import json
+import signal
 import time
 import unittest
 
@@ -12,6 +13,20 @@ SMALL = ["--store-bytes", str(16 << 20), "--store-warm-bytes", "0", "--memory", 
 
 
 class ScaleTest(unittest.TestCase):
+
+    def test_a_head_that_stood_still_keeps_its_nodes(self):
+        with Cluster(nodes=4, flags=SMALL, namespaces=False) as cluster:
+            viewer = cluster.visitor("viewer")
+            before = json.loads(viewer.ask("status", "-o", "json"))
+            cluster.head.process.send_signal(signal.SIGSTOP)
+            time.sleep(6)  # longer than a node may be silent
+            cluster.head.process.send_signal(signal.SIGCONT)
+            for _ in range(5):
+                after = json.loads(viewer.ask("status", "-o", "json"))
+                self.assertEqual([row["node"] for row in after["nodes"]], [row["node"] for row in before["nodes"]])
+                time.sleep(0.1)
+            done = cluster.run("cluster-many", 100, 4, cluster.folder)
+            self.assertEqual(done.returncode, 0, done.stderr + cluster.logs())
 
     def wait_for(self, viewer, what):
         """The status once `what` holds of it."""
