@@ -322,8 +322,9 @@ std::vector<Effect> Pipeline::on_failure(CallId id, const Call& call, const Stat
   }
   last_loss_ = status;
   const std::vector<BlockId> lost = lost_blocks();
-  MANTA_LOG(kInfo, "data", "what a call was to read is lost and is made again", {"call", label(call.op)},
-            {"number", call.sequence}, {"lost", lost.size()}, {"why", status});
+  if (!lost.empty())
+    MANTA_LOG(kInfo, "data", "what a call was to read is lost and is made again", {"call", label(call.op)},
+              {"number", call.sequence}, {"lost", lost.size()}, {"why", status});
   return core_->step(InputLost{id, lost}, now());
 }
 

@@ -76,7 +76,7 @@ class EmbedOnACluster(EmbedTest):
                 self.embed_while(cluster, lambda node=node: node.kill(signal.SIGKILL), "--batch-size", "1000",
                                  after_s=chance.uniform(0.1, 2.5))
                 lost += any("is lost and is made again" in log.read_text() for log in cluster.folder.glob("driver-*.log"))
-            if moment >= 3 and lost > 0:
+            if moment >= 2 and lost > 0:
                 return
         self.fail("no node had a finished batch when it was killed")
 
