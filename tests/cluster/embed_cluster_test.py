@@ -64,21 +64,34 @@ class EmbedOnACluster(EmbedTest):
             self.embed_while(cluster, cluster.restart_head)
 
     def test_finished_batches_that_are_lost_with_their_node_are_made_again(self):
-        self.source = self.write("more.parquet", table_of(random_texts(24000)), row_group_size=2000)
+        # Read again only when all are there, so whatever a node has made is lost with it.
+        self.source = self.write("more.parquet", table_of(random_texts(40000)), row_group_size=2000)
         shutil.rmtree(self.out)
         self.expected = self.embed(self.source, "--workers", "2", "--batch-size", "1000")
         chance = random.Random(5)
         lost = 0
-        for moment in range(12):
+        for moment in range(9):
             with Cluster(nodes=3) as cluster:
-                cluster.driver_env["MANTA_LOG_DIR"] = str(cluster.folder)
-                node = cluster.nodes[chance.choice([1, 2])]
-                self.embed_while(cluster, lambda node=node: node.kill(signal.SIGKILL), "--batch-size", "1000",
-                                 after_s=chance.uniform(0.1, 2.5))
-                lost += any("is lost and is made again" in log.read_text() for log in cluster.folder.glob("driver-*.log"))
+                logs = cluster.folder / "driver"
+                cluster.driver_env["MANTA_LOG_DIR"] = str(logs)
+                visitor = cluster.visitor("viewer")
+                by_number = {node.wait_for("mantad: joined ").split()[-1]: node for node in cluster.nodes[1:]}
+                has_batches = []
+
+                def kill_one_with_batches():
+                    def look():
+                        has_batches.extend(row["node"] for row in visitor.rows("objects")
+                                           if row["node"] in by_number and 1 << 17 < int(row["size_bytes"]) < 1 << 20)
+                        return has_batches
+                    wait_until(look)
+                    time.sleep(chance.uniform(0, 1))
+                    by_number[chance.choice(has_batches)].kill(signal.SIGKILL)
+
+                self.embed_while(cluster, kill_one_with_batches, "--batch-size", "1000", after_s=0)
+                lost += any("is lost and is made again" in log.read_text() for log in logs.glob("driver-*.log"))
             if moment >= 2 and lost > 0:
                 return
-        self.fail("no node had a finished batch when it was killed")
+        self.fail("every job was over before its node was killed")
 
 
 if __name__ == "__main__":
