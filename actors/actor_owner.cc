@@ -5,6 +5,7 @@
 #include "wire/drain_messages.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace manta {
 
@@ -56,7 +57,10 @@ void ActorOwner::pump(ActorClient& actor) {
     Call& call = *actor.queued.front();
     if (call.unresolved > 0) break;
     if (io_.has_lost_argument && io_.has_lost_argument(call)) return io_.hold(call);
-    if (!io_.send(call, *actor.peer)) break;
+    if (!io_.send(call, *actor.peer)) {
+      wait_for_room_.insert(actor.id);
+      break;
+    }
     actor.queued.pop_front();
     actor.sent.push_back(&call);
   }
@@ -210,8 +214,8 @@ void ActorOwner::drain_if_done(ActorClient& actor) {
 }
 
 void ActorOwner::tick() {
-  for (const auto& [id, actor] : actors_) {
-    if (!actor->queued.empty()) pump(*actor);
+  for (const ActorId& id : std::exchange(wait_for_room_, {})) {
+    if (ActorClient* const actor = find(id)) pump(*actor);
   }
 }
 

@@ -19,6 +19,7 @@
 #include <chrono>
 #include <functional>
 #include <unordered_map>
+#include <unordered_set>
 
 namespace manta {
 
@@ -94,6 +95,7 @@ class ActorOwner {
 
   Io io_;
   std::unordered_map<ActorId, std::unique_ptr<ActorClient>> actors_;
+  std::unordered_set<ActorId> wait_for_room_;
 };
 
 }  // namespace manta

@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include <deque>
+#include <utility>
 
 namespace manta {
 namespace {
@@ -48,6 +49,9 @@ class LineageTest : public ::testing::Test {
       : lineage(objects, {[this](Call& call) { run(call); }, [this](Call& call) { stop(call); }}, most_bytes) {
     tables.tables = {&objects};
   }
+  ~LineageTest() override {
+    for (Call* call : std::exchange(running, {})) over(*call);
+  }
 
   ObjectTable::Io io() {
     return {.relay =
@@ -84,8 +88,7 @@ class LineageTest : public ::testing::Test {
       out.back().get()->maker = detail::Maker::kTask;
     }
     for (const Handle& argument : arguments) call->arguments.push_back({{}, argument, {}});
-    call->state = CallState::kDone;
-    if (!lineage.keep(*call)) delete call;
+    over(*call);
     return out;
   }
 
@@ -97,8 +100,7 @@ class LineageTest : public ::testing::Test {
   void stop(Call& call) {
     stopped.push_back(call.first_sequence);
     std::erase(running, &call);
-    call.state = CallState::kDone;
-    lineage.keep(call);
+    over(call);
   }
   /// One that runs again returns, with what it was still asked for.
   void finish(Call& call, wire::NodeNumber node = kSafe) {
@@ -107,7 +109,11 @@ class LineageTest : public ::testing::Test {
     call.state = CallState::kDone;
     for (size_t i = 0; i < call.result_count(); ++i)
       if (call.result_entry(i) != nullptr) objects.complete(*call.result_entry(i), place(node));
-    lineage.keep(call);
+    over(call);
+  }
+  void over(Call& call) {
+    call.state = CallState::kDone;
+    if (!lineage.keep(call)) delete &call;
   }
   Call& last() { return *running.back(); }
   void lose_node() { objects.on_node_lost(kDoomed, Status(Code::kDied, "its power failed")); }
@@ -445,6 +451,12 @@ class BorrowerTest : public LineageTest {
     tables.is_in = [this](const ObjectTable& table, const ObjectEntry& entry) {
       return &table == &borrower ? theirs.contains(&entry) : !theirs.contains(&entry);
     };
+  }
+  void TearDown() override {
+    deliver();
+    while (!running.empty()) finish(last());
+    deliver();
+    objects.on_process_died(ProcessId{2}, Status(Code::kDied, "the test is over"));
   }
   Handle borrow(const Handle& original) {
     objects.note_exported(*original.get());

@@ -89,7 +89,8 @@ void HeadCore::end_process(uint64_t process, const wire::WireStatus& why) {
     }
     it = it->second.empty() ? early_watches_.erase(it) : std::next(it);
   }
-  const Status cause = wire::from_wire(why).with_context("its owner ended");
+  const Status cause =
+      why.code == 0 ? Status(Code::kDied, "its owner ended") : wire::from_wire(why).with_context("its owner ended");
   if (const auto watched = watched_.extract(process)) {
     for (const ActorKey& key : watched.mapped()) {
       actors_.at(key).watchers.erase(process);

@@ -111,17 +111,23 @@ void RayletCore::driver_gone(bool by_goodbye, int32_t exit_code) {
   is_ending_ = true;
   for (auto& [token, worker] : workers_.all()) kill(worker, "the program ended");
   for (const std::string& path : clients_[driver_].cleanup_paths) emit(RemovePath{path});
-  forget_client(driver_, Status(Code::kDied, "the driver ended"));
+  Status end;
+  if (!by_goodbye) end = Status(Code::kDied, "the driver ended");
+  if (exit_code != 0) end = Status(Code::kDied, "the driver exited with code " + std::to_string(exit_code));
+  forget_client(driver_, Status(Code::kDied, "the driver ended"), &end);
   emit(EndNode{by_goodbye, exit_code});
 }
 
-void RayletCore::forget_client(ProcessId process, const Status& cause) {
+void RayletCore::forget_client(ProcessId process, const Status& cause, const Status* job_end) {
   const auto it = clients_.find(process);
   if (it == clients_.end()) return;
   const wire::ProcessDied died{.process = process.value, .pid = it->second.pid, .cause = wire::to_wire(cause)};
   const Client gone = std::move(it->second);
   clients_.erase(it);
-  if (!gone.is_remote) emit(TellHead{wire::HeadClientGone{.process = process.value, .cause = died.cause}});
+  if (!gone.is_remote) {
+    emit(TellHead{
+        wire::HeadClientGone{.process = process.value, .cause = job_end != nullptr ? wire::to_wire(*job_end) : died.cause}});
+  }
   if (gone.role == wire::Role::kObserver) {
     if (settings_.number != 0)
       emit(TellGone{wire::ProcessGone{.process = process.value, .pid = died.pid, .cause = died.cause}, {}});

@@ -180,7 +180,8 @@ class RayletCore {
   void join_worker(ProcessId process, wire::Hello& hello);
   void admit(ProcessId process, wire::Hello& hello);
   void driver_gone(bool by_goodbye, int32_t exit_code);
-  void forget_client(ProcessId process, const Status& cause);
+  /// With `job_end` the head is told that instead of the cause: a job may end well.
+  void forget_client(ProcessId process, const Status& cause, const Status* job_end = nullptr);
   void break_with(ProcessId process, const std::string& why);
   [[nodiscard]] static Status check_visitor(const FromClient& event);
 

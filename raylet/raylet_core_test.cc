@@ -164,6 +164,19 @@ TEST(RayletCore, TheDeathOfAnOwnerKillsWhatWorksForIt) {
   EXPECT_EQ(deaths[1].cause.message, "killed by Manta: the process that called it ended");
 }
 
+TEST(RayletCore, TheHeadIsToldHowTheJobEnded) {
+  const auto told = [](const auto& happens) {
+    FakeWorld world(1);
+    happens(world);
+    for (const wire::ToHead& each : world.told_head)
+      if (const auto* gone = std::get_if<wire::HeadClientGone>(&each)) return wire::from_wire(gone->cause);
+    return Status(Code::kNotFound, "nothing");
+  };
+  EXPECT_TRUE(told([](FakeWorld& world) { world.say(kDriver, wire::Goodbye{0}); }).ok());
+  EXPECT_THAT(told([](FakeWorld& world) { world.say(kDriver, wire::Goodbye{3}); }).message(), HasSubstr("code 3"));
+  EXPECT_EQ(told([](FakeWorld& world) { world.feed(ClientGone{kDriver, {}}); }).code(), Code::kDied);
+}
+
 TEST(RayletCore, ADeviceIsFreeOnlyWhenItsProcessIsGone) {
   FakeWorld world(2, 1);
   world.request(kDriver, 1, 0, 1);
