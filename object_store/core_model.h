@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <deque>
 
 namespace manta::object_store::testing {
 
@@ -46,8 +47,14 @@ class ModelNode {
     bool dedicated = false;
   };
 
+  /// What follows from an effect happens when all effects before it were carried out, as messages arrive in order.
   void step(const Event& event) {
-    for (Effect& effect : core.step(event, now)) std::visit([this](auto& e) { carry_out(e); }, effect);
+    to_happen.push_back(event);
+    if (to_happen.size() > 1) return;
+    while (!to_happen.empty()) {
+      for (Effect& effect : core.step(to_happen.front(), now)) std::visit([this](auto& e) { carry_out(e); }, effect);
+      to_happen.pop_front();
+    }
   }
   void join(uint64_t process) {
     producers.try_emplace(process);
@@ -358,6 +365,7 @@ class ModelNode {
   std::vector<effect::ForwardFree> forwarded;
   std::set<std::pair<wire::NodeNumber, Name>> holders;  // that are to be told when the object is freed
   std::map<uint64_t, Put> waiting;
+  std::deque<Event> to_happen;
   std::vector<uint64_t> granted;  // requests
   std::map<uint64_t, std::pair<uint64_t, uint64_t>> asked;
   std::map<uint64_t, Status> answers;

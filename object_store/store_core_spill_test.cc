@@ -248,21 +248,26 @@ class History {
   void read_all() {
     for (size_t k : alive_) {
       Node::Object& object = node_.objects[k];
+      // Somebody who waited longer, for a pull that a disk held up, may have his turn meanwhile.
+      const auto is_read = [&] {
+        return std::any_of(node_.pins.begin(), node_.pins.end(),
+                           [&](const auto& pin) { return pin.sequence == object.sequence; });
+      };
       const uint64_t request = node_.read(node_.producers.begin()->first, object, 2'000);
-      for (int i = 0; i < 100 && node_.pins.empty() && !node_.answers.contains(request); ++i) {
+      for (int i = 0; i < 100 && !is_read() && !node_.answers.contains(request); ++i) {
         node_.finish_all();
         node_.advance(milliseconds(30));
       }
       if (object.lost) {
         ASSERT_EQ(node_.answers.at(request).code(), Code::kLost);
-      } else if (node_.pins.empty() && !object.damaged) {
+      } else if (!is_read() && !object.damaged) {
         // Only a disk without room for what would have to go may refuse.
         ASSERT_TRUE(node_.answers.contains(request));
         ASSERT_EQ(node_.answers.at(request).code(), Code::kFull) << node_.answers.at(request).to_string();
         ASSERT_TRUE(small_disk_) << node_.answers.at(request).to_string();
       }
-      ASSERT_TRUE(node_.pins.empty() || (!object.damaged && !object.lost));
-      if (!node_.pins.empty()) node_.unpin(0);
+      ASSERT_TRUE(!is_read() || (!object.damaged && !object.lost));
+      while (!node_.pins.empty()) node_.unpin(0);
     }
   }
 
