@@ -40,15 +40,18 @@ Status enroll_once(const std::string& address, const wire::LinkKeys& own, const 
   return wire::from_wire(answer.status);
 }
 
-/// Brings this user's key in by the token. A token that was made just now may not be known to a busy head yet.
+/// Brings this user's key in by the token. A token that was made just now may not be known to a busy head yet, and one that
+/// was used may have brought in this very key: the answer to an earlier try was lost, or another process was first.
 Status enroll(const std::string& address, const wire::LinkKeys& own, const wire::JoinToken& token, milliseconds patience) {
   const auto deadline = std::chrono::steady_clock::now() + patience;
-  Status status = enroll_once(address, own, token, patience);
-  while (status.code() == Code::kInvalid && std::chrono::steady_clock::now() < deadline) {
+  while (true) {
+    const Status status = enroll_once(address, own, token, patience);
+    if (status.ok()) return status;
+    MANTA_ASSIGN_OR_RETURN(const Line line, wire::visit_head({address, token.head_public_key, own}));
+    if (greet(*line, patience).ok()) return {};
+    if (status.code() != Code::kInvalid || std::chrono::steady_clock::now() >= deadline) return status;
     ::poll(nullptr, 0, kAgainMs);
-    status = enroll_once(address, own, token, patience);
   }
-  return status;
 }
 
 /// The head may have one of two keys: the line of the one that it answers by.
@@ -80,12 +83,7 @@ Result<Line> open_remote(const Where& where, milliseconds patience) {
   if (known.ok() && (!token.ok() || is_known(token->head_public_key))) return open_known(where, own, *known, patience);
   if (where.join_token.empty()) return known.status();
   MANTA_RETURN_IF_ERROR(token.status());
-  const Status enrolled = enroll(where.address, own, *token, patience);
-  if (!enrolled.ok()) {
-    // Perhaps the answer to an earlier try was lost.
-    MANTA_ASSIGN_OR_RETURN(Line line, wire::visit_head({where.address, token->head_public_key, own}));
-    if (!greet(*line, patience).ok()) return enrolled;
-  }
+  MANTA_RETURN_IF_ERROR(enroll(where.address, own, *token, patience));
   MANTA_RETURN_IF_ERROR(wire::remember_head(where.keys, token->head_public_key));
   return wire::visit_head({where.address, token->head_public_key, own});
 }

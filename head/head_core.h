@@ -253,7 +253,6 @@ class HeadCore {
   bool is_repeat_ = false;  // an earlier life had it, with all that followed
   std::map<wire::NodeNumber, std::vector<std::pair<uint64_t, uint64_t>>> drains_;  // who waits: client and request
 
-  int64_t growth_us_ = 0;  // when groups that wait try again because a node has more room; may be to come
   wire::NodeNumber from_ = 0;
   int64_t now_us_ = 0;
   HeadEffects effects_;

@@ -38,7 +38,6 @@ uint64_t HeadCore::job_of(uint64_t process) const {
 void HeadCore::on_request(uint64_t, wire::RemovePlacementGroup& message) {
   GroupStep step{policy_, now_us_};
   if (!groups_.remove(message.group, "it was removed", step)) return;
-  groups_.room_grew(now_us_);
   carry_out(step);
 }
 

@@ -3,6 +3,7 @@
 
 #include "common/check.h"
 #include "head/records.h"
+#include "wire/node_resources.h"
 
 #include <algorithm>
 
@@ -12,10 +13,6 @@ using wire::ActorKey;
 using wire::ActorPhase;
 using wire::kHeadNode;
 using wire::NodeNumber;
-
-namespace {
-constexpr int64_t kGrowthPauseUs = 20'000;
-}
 
 // ---------------------------------------------------------------------------------------------------- who may speak
 
@@ -93,7 +90,6 @@ void HeadCore::on(wire::Join& message) {
   greet(joined->number, message.nonce);
   if (!joined->is_new) return;
   jobs_table_.room_grew();
-  groups_.room_grew(now_us_);
   retry_unplaced(joined->number);
 }
 
@@ -116,14 +112,10 @@ void HeadCore::on(wire::Heartbeat& message) {
   (void)members_.hear(from_, message, now_us_);
   const Membership::Member& member = *members_.find(from_);
   if (message.has_resources) {
-    const PlacementPolicy::Node* node = policy_.find(from_);
-    const double before = node == nullptr ? 0 : load_of(*node);
     policy_.report(from_, member.available, member.waiting, message.placed_up_to, now_us_);
-    if (node != nullptr && load_of(*node) < before) {
-      // Many nodes say so all the time: groups that wait try now and then.
-      if (now_us_ >= growth_us_) growth_us_ = std::max(now_us_, growth_us_ + kGrowthPauseUs);
-      groups_.room_grew(growth_us_);
-    }
+    const size_t devices = message.leased.devices.size();
+    if (validate(message.leased).ok() && (devices == 0 || devices == member.info.capacity.devices.size()))
+      policy_.note_leased(from_, message.leased);
   }
   note_takes_work(from_);
   if (member.is_draining && !was_draining) node_drains(from_);
@@ -145,7 +137,6 @@ void HeadCore::note_takes_work(NodeNumber number) {
   policy_.set_takes_work(number, takes_work);
   if (!takes_work) return;
   jobs_table_.room_grew();
-  groups_.room_grew(now_us_);
   retry_unplaced(number);
 }
 
@@ -163,6 +154,7 @@ HeadEffects HeadCore::tick(int64_t now_us) {
   GroupStep step{policy_, now_us};
   groups_.tick(step);
   carry_out(step);
+  if (policy_.take_growth()) groups_.room_grew(now_us_);
   tick_jobs();
   return std::exchange(effects_, {});
 }
@@ -265,7 +257,6 @@ void HeadCore::on(wire::HeadNodeReturns& message) {
     wire::WatchActor watch{one.actor};
     if (processes_.contains(one.watcher)) on_request(one.watcher, watch);
   }
-  groups_.room_grew(now_us_);
   retry_unplaced(from_);
   std::vector<uint64_t> groups;
   for (const auto& [group, actors] : in_group_) groups.push_back(group);

@@ -216,6 +216,18 @@ TEST_F(HeadNodes, OnlyWhatChangedIsInAView) {
   EXPECT_EQ(views[0].second.changed[0].available, room(3));
 }
 
+TEST_F(HeadNodes, WhoeverWasRefusedHearsWhatTheNodeHasThoughItIsAsBefore) {
+  cluster.beat(a, room(4));
+  cluster.beat(b, room(4));
+  wire::Heartbeat refused{.has_resources = true, .available = room(4)};
+  refused.refusals = 1;
+  cluster.say(a, refused);
+  cluster.beat(b, room(4));
+  const auto views = cluster.said<wire::View>();
+  ASSERT_THAT(views, SizeIs(1));
+  EXPECT_EQ(views[0].second.changed.at(0).number, a);
+}
+
 TEST_F(HeadNodes, AMantadOnTheEndpointOfAnotherTakesItsPlace) {
   wire::Join join{.version = "test", .info = {}, .nonce = 1234};
   join.info.name = "again";

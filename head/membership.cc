@@ -97,6 +97,8 @@ bool Membership::hear(NodeNumber number, const wire::Heartbeat& heartbeat, int64
   const bool is_draining = heartbeat.is_draining || member.must_drain;
   has_changed |= std::exchange(member.is_draining, is_draining) != is_draining;
   has_changed |= std::exchange(member.waiting, heartbeat.waiting) != heartbeat.waiting;
+  // Whoever was refused believes that there is nothing left.
+  has_changed |= std::exchange(member.refusals, heartbeat.refusals) != heartbeat.refusals;
   const wire::NodeResources& now = heartbeat.available;
   const bool is_sane =
       heartbeat.has_resources && now.devices.size() == member.info.capacity.devices.size() && validate(now).ok();

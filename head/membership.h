@@ -49,6 +49,7 @@ class Membership {
     int64_t heard_us = 0;
     wire::NodeResources available;
     uint32_t waiting = 0;
+    uint64_t refusals = 0;
     bool is_draining = false;
     bool must_drain = false;  ///< It was told to; what it says may be older.
     uint64_t changed_in = 0;  ///< The version of the view that has its last change.

@@ -5,6 +5,7 @@
 #include "wire/node_resources.h"
 
 #include <algorithm>
+#include <deque>
 #include <functional>
 #include <numeric>
 
@@ -27,6 +28,10 @@ Status check(const wire::CreatePlacementGroup& spec) {
     return Status(Code::kInvalid, "no placement strategy " + std::to_string(spec.strategy));
   for (const wire::Resources& bundle : spec.bundles) MANTA_RETURN_IF_ERROR(validate(bundle));
   return {};
+}
+
+int64_t backoff_us(int times_before) {
+  return std::min(PlacementGroups::kFirstBackoffUs << std::min(times_before, 10), PlacementGroups::kMaxBackoffUs);
 }
 
 bool covers(const wire::Resources& bundle, const wire::Resources& demand) {
@@ -57,7 +62,10 @@ Status PlacementGroups::replay(PlacementGroupRecord row) {
   by_request_[{group.row.owner, group.row.spec.request}] = group.row.group;
   by_job_[group.row.job].insert(group.row.group);
   for (NodeNumber node : group.row.nodes) by_node_[node].insert(group.row.group);
-  if (group.state == State::kPending) set_due(group, 0);
+  if (group.state == State::kPending) {
+    pending_.insert(group.row.group);
+    set_due(group, 0);
+  }
   last_group_ = std::max(last_group_, group.row.group);
   return {};
 }
@@ -74,7 +82,8 @@ Result<uint64_t> PlacementGroups::create(const wire::CreatePlacementGroup& spec,
   by_request_[{owner, spec.request}] = last_group_;
   by_job_[job].insert(last_group_);
   step.records.push_back(to_record(row_of(group)));
-  attempt(group, step);
+  enter(group, State::kPending);
+  attempt(group, step, true);
   return last_group_;
 }
 
@@ -84,6 +93,7 @@ bool PlacementGroups::remove(uint64_t number, const std::string& why, GroupStep&
   Group& group = it->second;
   release(group, why, step);
   due_.erase({group.due_us, number});
+  pending_.erase(number);
   step.records.push_back(removal(group.row));
   step.removed.push_back(number);
   for (uint64_t watcher : group.watchers)
@@ -99,24 +109,47 @@ bool PlacementGroups::remove(uint64_t number, const std::string& why, GroupStep&
     if (job->second.empty()) by_job_.erase(job);
   }
   groups_.erase(it);
+  if (is_alone_) room_grew(step.now_us);
   return true;
 }
 
 // ---------------------------------------------------------------------------------------------------- reserving
 
-void PlacementGroups::attempt(Group& group, GroupStep& step) {
+std::optional<std::vector<NodeNumber>> PlacementGroups::places_for(const Group& group, const PlacementPolicy& policy,
+                                                                   bool with_leased) const {
   const auto strategy = static_cast<PlacementStrategy>(group.row.spec.strategy);
   const std::vector<wire::Resources>& bundles = group.row.spec.bundles;
-  std::vector<PackingNode> nodes;
-  for (const auto& [number, node] : step.policy.nodes())
-    if (node.takes_work) nodes.push_back({number, &node.info.capacity, &node.free, load_of(node)});
-  std::optional<std::vector<NodeNumber>> packed = pack(bundles, strategy, nodes);
   if (is_alone_ && (strategy != PlacementStrategy::kStrictSpread || bundles.size() == 1))
-    packed = std::vector<NodeNumber>(bundles.size(), kHeadNode);
-  if (!packed) return try_later(group, explain(group, step.policy), step);
-  group.row.nodes = std::move(*packed);
+    return std::vector<NodeNumber>(bundles.size(), kHeadNode);
+  std::deque<wire::NodeResources> sums;
+  std::vector<PackingNode> nodes;
+  for (const auto& [number, node] : policy.nodes()) {
+    if (!node.takes_work || (node.is_doubted && !with_leased)) continue;
+    const wire::NodeResources* free = &node.free;
+    if (with_leased) {
+      add(sums.emplace_back(node.free), node.leased);
+      free = &sums.back();
+    }
+    nodes.push_back({number, &node.info.capacity, free, load_of(node)});
+  }
+  return pack(bundles, strategy, nodes);
+}
+
+void PlacementGroups::attempt(Group& group, GroupStep& step, bool may_ask_back) {
+  std::optional<std::vector<NodeNumber>> places = places_for(group, step.policy, false);
+  group.asks_back = !places && may_ask_back;
+  if (group.asks_back) places = places_for(group, step.policy, true);
+  if (places) {
+    group.row.nodes = std::move(*places);
+    return prepare(group, step);
+  }
+  if (may_ask_back) try_later(group, explain(group, step.policy), step);
+}
+
+void PlacementGroups::prepare(Group& group, GroupStep& step) {
+  const std::vector<wire::Resources>& bundles = group.row.spec.bundles;
   group.row.attempt = std::max(group.row.attempt, first_attempt_) + 1;
-  group.state = State::kPreparing;
+  enter(group, State::kPreparing);
   set_due(group, step.now_us + kPrepareUs);
   std::map<NodeNumber, wire::PrepareBundles> prepare;
   // Those that are hardest to fit first: a raylet takes them in this order, as the packing did.
@@ -145,19 +178,24 @@ void PlacementGroups::prepared(NodeNumber from, const wire::BundlesPrepared& ans
   const auto it = groups_.find(answer.group);
   if (it == groups_.end() || it->second.row.attempt != answer.attempt) return;
   Group& group = it->second;
+  const Status status = wire::from_wire(answer.status);
+  if (!status.ok()) step.policy.doubt(from);
   if (group.unanswered.erase(from) == 0) return;
-  if (const Status status = wire::from_wire(answer.status); !status.ok()) {
+  if (!status.ok()) {
     if (is_alone_ && status.code() == Code::kInvalid) return (void)remove(answer.group, status.message(), step);
     const PlacementPolicy::Node* node = step.policy.find(from);
     const std::string who = node == nullptr ? "this node" : "node " + node->info.name;
-    return try_later(group, who + " refused: " + status.message(), step);
+    try_later(group, who + " refused: " + status.message(), step);
+    if (!group.asks_back && !is_alone_) group.not_before_us = step.now_us + backoff_us(group.misfits++);
+    return;
   }
   if (group.unanswered.empty()) become_ready(group, step);
 }
 
 void PlacementGroups::become_ready(Group& group, GroupStep& step) {
-  group.state = State::kReady;
-  group.refusals = 0;
+  enter(group, State::kReady);
+  group.refusals = group.misfits = 0;
+  group.not_before_us = 0;
   group.why.clear();
   due_.erase({group.due_us, group.row.group});
   step.records.push_back(to_record(group.row));
@@ -173,11 +211,10 @@ void PlacementGroups::try_later(Group& group, const std::string& why, GroupStep&
   const bool was_written = group.state == State::kReady;
   release(group, "its bundles do not fit together now", step);
   group.why = why;
-  const int doublings = std::min(group.refusals++, 10);
-  const int64_t backoff_us = std::min(kFirstBackoffUs << doublings, kMaxBackoffUs);
+  const int64_t pause_us = backoff_us(group.refusals++);
   // Groups that fell over each other do not meet again: each has its own pace.
-  const int64_t jitter_us = static_cast<int64_t>(group.row.group * 7'919 % 1'000) * backoff_us / 1'000;
-  set_due(group, step.now_us + backoff_us + jitter_us);
+  const int64_t jitter_us = static_cast<int64_t>(group.row.group * 7'919 % 1'000) * pause_us / 1'000;
+  set_due(group, step.now_us + pause_us + jitter_us);
   if (was_written) step.records.push_back(to_record(row_of(group)));
   if (is_news) step.changed.push_back(group.row.group);
 }
@@ -195,7 +232,16 @@ void PlacementGroups::release(Group& group, const std::string& reason, GroupStep
   group.charges.clear();
   group.unanswered.clear();
   group.row.nodes.clear();
-  group.state = State::kPending;
+  enter(group, State::kPending);
+}
+
+void PlacementGroups::enter(Group& group, State state) {
+  group.state = state;
+  if (state == State::kPending) {
+    pending_.insert(group.row.group);
+  } else {
+    pending_.erase(group.row.group);
+  }
 }
 
 void PlacementGroups::set_due(Group& group, int64_t due_us) {
@@ -267,15 +313,32 @@ void PlacementGroups::job_ended(uint64_t job, GroupStep& step) {
 
 // ---------------------------------------------------------------------------------------------------- time
 
-void PlacementGroups::room_grew(int64_t when_us) {
-  // Those that wait longest first; more than this many would not find room at once.
-  constexpr size_t kAtOnce = 100;
-  std::vector<uint64_t> waiting;
-  for (const auto& [due_us, number] : due_) {
-    if (waiting.size() == kAtOnce) break;
-    if (groups_.at(number).state == State::kPending) waiting.push_back(number);
+void PlacementGroups::room_grew(int64_t now_us) {
+  if (pending_.empty()) return;
+  if (to_look_at_ == 0) look_us_ = std::max(now_us, look_us_);
+  to_look_at_ = pending_.size();
+}
+
+void PlacementGroups::look_again(GroupStep& step) {
+  to_look_at_ = std::min(to_look_at_, pending_.size());
+  if (to_look_at_ == 0 || step.now_us < look_us_) return;
+  look_us_ = step.now_us + kLookPauseUs;
+  if (pending_.size() <= kLooksAtOnce) looked_at_ = 0;
+  std::vector<uint64_t> now;
+  while (now.size() < std::min(to_look_at_, kLooksAtOnce)) {
+    const auto next = pending_.upper_bound(looked_at_);
+    looked_at_ = next == pending_.end() ? 0 : *next;
+    if (looked_at_ != 0) now.push_back(looked_at_);
   }
-  for (uint64_t number : waiting) set_due(groups_.at(number), std::min(groups_.at(number).due_us, when_us));
+  to_look_at_ -= now.size();
+  for (const uint64_t number : now) {
+    Group& group = groups_.at(number);
+    if (step.now_us >= group.not_before_us) {
+      attempt(group, step, false);
+    } else {
+      set_due(group, std::min(group.due_us, group.not_before_us));
+    }
+  }
 }
 
 void PlacementGroups::tick(GroupStep& step) {
@@ -287,15 +350,17 @@ void PlacementGroups::tick(GroupStep& step) {
   for (uint64_t number : due) {
     Group& group = groups_.at(number);
     if (group.state == State::kPending) {
-      attempt(group, step);
+      attempt(group, step, true);
     } else if (group.state == State::kPreparing) {
       try_later(group, "node " + std::to_string(*group.unanswered.begin()) + " did not answer", step);
     }
   }
+  look_again(step);
 }
 
 std::optional<int64_t> PlacementGroups::next_deadline_us() const {
-  return due_.empty() ? std::nullopt : std::optional(due_.begin()->first);
+  if (due_.empty()) return std::nullopt;
+  return to_look_at_ > 0 ? std::min(look_us_, due_.begin()->first) : due_.begin()->first;
 }
 
 // ---------------------------------------------------------------------------------------------------- asking
@@ -372,6 +437,7 @@ void PlacementGroups::check_invariants() const {
   size_t places = 0;
   for (const auto& [number, group] : groups_) {
     MANTA_CHECK((group.state == State::kPending) == group.row.nodes.empty(), number);
+    MANTA_CHECK((group.state == State::kPending) == pending_.contains(number), number);
     MANTA_CHECK((group.state == State::kPreparing) == !group.unanswered.empty(), number);
     MANTA_CHECK((group.state == State::kReady) != due_.contains({group.due_us, number}), number);
     MANTA_CHECK(group.state != State::kPending || group.charges.empty(), number);

@@ -5,6 +5,10 @@
 //      |__________________________ a node of it was lost: all is released _________________________|
 //   removed by a client, or with its job unless detached: released everywhere
 //
+// One that waits is looked at again whenever anything became free anywhere (`room_grew`), and at its own pace besides. When
+// there is no room but for what tasks have, a try at its own pace goes to the nodes all the same: one that has no room asks
+// its tasks for it and keeps it for a while (raylet_core_groups).
+//
 // The head's picture of a node may be old, so a node may refuse. A group never waits while it holds something: two groups
 // that each hold what the other needs cannot come to be. A group on one node is ready after one message and its answer; on
 // several, after one message to each and their answers, because nothing waits for a commit to arrive.
@@ -47,7 +51,10 @@ class PlacementGroups {
     std::set<wire::NodeNumber> unanswered;
     std::map<wire::NodeNumber, uint64_t> charges;  ///< Given back with the bundles, if no report had them by then.
     std::set<uint64_t> watchers;
-    int refusals = 0;  ///< In a row.
+    int refusals = 0;           ///< In a row.
+    int misfits = 0;            ///< Of these, of what seemed to fit.
+    bool asks_back = false;     ///< The last attempt needed what tasks have.
+    int64_t not_before_us = 0;  ///< After a misfit, whatever becomes free: else it and its nodes could keep each other busy.
     int64_t due_us = 0;
     std::string why;
     std::vector<uint32_t> actors;  ///< On each bundle, as the head placed them.
@@ -57,6 +64,8 @@ class PlacementGroups {
   static constexpr int64_t kMaxBackoffUs = 1'000'000;
   static constexpr int64_t kPrepareUs = 5'000'000;
   static constexpr size_t kMaxGroups = 100'000;
+  static constexpr int64_t kLookPauseUs = 20'000;
+  static constexpr size_t kLooksAtOnce = 100;
 
   /// `alone`: all bundles go to the head's own node, whose raylet knows what it has.
   void start(uint64_t life, bool alone);
@@ -70,8 +79,9 @@ class PlacementGroups {
   /// A node of an earlier life of the head says what it holds.
   void node_returned(wire::NodeNumber node, const std::vector<wire::HeldBundles>& held, GroupStep& step);
   void job_ended(uint64_t job, GroupStep& step);
-  /// There may be more room: those that wait try then, now or soon.
-  void room_grew(int64_t when_us);
+  /// There may be more room: all that wait are looked at once more, the oldest first, in the next ticks. Nodes say so all
+  /// the time, so only some are at a time.
+  void room_grew(int64_t now_us);
   void tick(GroupStep& step);
   [[nodiscard]] std::optional<int64_t> next_deadline_us() const;
 
@@ -95,7 +105,12 @@ class PlacementGroups {
   void check_invariants() const;
 
  private:
-  void attempt(Group& group, GroupStep& step);
+  void attempt(Group& group, GroupStep& step, bool may_ask_back);
+  [[nodiscard]] std::optional<std::vector<wire::NodeNumber>> places_for(const Group& group, const PlacementPolicy& policy,
+                                                                        bool with_leased) const;
+  void prepare(Group& group, GroupStep& step);
+  void look_again(GroupStep& step);
+  void enter(Group& group, State state);
   void release(Group& group, const std::string& reason, GroupStep& step);
   void try_later(Group& group, const std::string& why, GroupStep& step);
   void become_ready(Group& group, GroupStep& step);
@@ -107,6 +122,10 @@ class PlacementGroups {
   std::map<uint64_t, std::set<uint64_t>> by_job_;
   std::map<wire::NodeNumber, std::set<uint64_t>> by_node_;
   std::set<std::pair<int64_t, uint64_t>> due_;  // pending: the next attempt; preparing: the patience
+  std::set<uint64_t> pending_;
+  size_t to_look_at_ = 0;   // so many of those, after looked_at_, are to be looked at for what became free
+  uint64_t looked_at_ = 0;  // the last one that was
+  int64_t look_us_ = 0;     // not earlier
   uint64_t last_group_ = 0;
   uint64_t first_attempt_ = 0;
   bool is_alone_ = true;

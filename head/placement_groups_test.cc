@@ -1,6 +1,6 @@
 // Placement groups in a head with invented nodes that really set bundles aside, as raylets do.
-#include "wire/node_resources.h"
 #include "head/testing/fake_cluster.h"
+#include "wire/node_resources.h"
 
 #include <gmock/gmock.h>
 
@@ -136,6 +136,104 @@ TEST_F(Groups, WhatFitsNowhereWaitsAndSaysWhy) {
   note();
   answer_all();
   for (const auto& [number, one] : cluster.core.groups().groups()) EXPECT_EQ(one.state, PlacementGroups::State::kReady);
+}
+
+// ---------------------------------------------------------------------------------------------------- what becomes free
+
+TEST_F(Groups, WhatRefusedIsTriedAgainOnceItReportsThoughItReportsWhatTheHeadBelieved) {
+  for (const NodeNumber node : {kHeadNode, b}) cluster.beat(node, room(0));
+  create(1, {4}, PlacementStrategy::kPack);
+  answer_one(Status(Code::kUnavailable, "needs 4 CPUs, 3 are free"));  // a task that the head had not heard of
+  cluster.wait(PlacementGroups::kFirstBackoffUs);
+  cluster.beat(a, room(4));  // it has ended
+  cluster.wait(PlacementGroups::kLookPauseUs);
+  note();
+  ASSERT_THAT(asked, SizeIs(1));
+  answer_one();
+  EXPECT_EQ(state(), PlacementGroups::State::kReady);
+}
+
+TEST_F(Groups, WhateverBecomesFreeIsSeenAlsoWhenTheNodeIsAsLoadedAsBefore) {
+  wire::NodeResources left = room(0);
+  left.memory_bytes = 0;
+  for (const NodeNumber node : {kHeadNode, a, b}) cluster.beat(node, left);
+  create(1, {1}, PlacementStrategy::kPack);
+  for (int i = 0; i < 20; ++i) {  // its own pace is slow by then
+    cluster.wait(500'000);
+    for (const NodeNumber node : {a, b}) cluster.beat(node, left);
+  }
+  left.cpus = wire::kWhole;
+  cluster.beat(a, left);
+  cluster.wait(1);
+  note();
+  EXPECT_THAT(asked, SizeIs(1));
+}
+
+TEST_F(Groups, WhatAnotherAttemptGivesBackIsSeen) {
+  create(1, {4, 4, 4}, PlacementStrategy::kStrictSpread);
+  const auto answers = asked;
+  asked.clear();
+  create(2, {4, 4}, PlacementStrategy::kStrictSpread);
+  EXPECT_THAT(asked, IsEmpty());
+  cluster.say(a, wire::BundlesPrepared{answers[0].second.group, answers[0].second.attempt,
+                                       wire::to_wire(Status(Code::kUnavailable, "no"))});
+  cluster.wait(1);
+  note();
+  ASSERT_THAT(asked, SizeIs(2));  // not on the node that refused
+  for (const auto& [node, prepare] : asked) {
+    EXPECT_EQ(prepare.group, group);
+    EXPECT_NE(node, a);
+  }
+}
+
+TEST_F(Groups, WhatTasksHaveIsAskedBackNowAndThen) {
+  const auto beat = [this](NodeNumber node, int64_t free, int64_t leased) {
+    wire::Heartbeat report{.has_resources = true, .available = room(free), .placed_up_to = ~uint64_t{0}};
+    report.leased.cpus = leased * wire::kWhole;
+    cluster.say(node, report);
+  };
+  beat(kHeadNode, 0, 0);  // an actor's
+  beat(a, 1, 3);
+  beat(b, 0, 4);
+  create(1, {4, 4, 4}, PlacementStrategy::kStrictSpread);
+  EXPECT_THAT(asked, IsEmpty());
+  create(2, {4, 4}, PlacementStrategy::kStrictSpread);
+  ASSERT_THAT(asked, SizeIs(2));
+  for (int i = 0; i < 2; ++i) answer_one(Status(Code::kUnavailable, "asked back"));
+  // Something became free, but not enough: its nodes are not asked at once again.
+  beat(a, 2, 2);
+  cluster.wait(1);
+  note();
+  EXPECT_THAT(asked, IsEmpty());
+  for (int i = 0; i < 4 && asked.empty(); ++i) {
+    cluster.wait(PlacementGroups::kMaxBackoffUs / 2);
+    note();
+    beat(a, 2, 2);
+    beat(b, 0, 4);
+  }
+  ASSERT_THAT(asked, SizeIs(2));
+  for (int i = 0; i < 2; ++i) answer_one(Status(Code::kUnavailable, "asked back"));
+  beat(a, 4, 0);
+  beat(b, 4, 0);
+  cluster.wait(PlacementGroups::kLookPauseUs);
+  note();
+  answer_all();
+  EXPECT_EQ(state(), PlacementGroups::State::kReady);
+}
+
+TEST_F(Groups, EveryOneOfManyIsLookedAtWhenSomethingBecameFree) {
+  constexpr uint64_t kMany = 5 * PlacementGroups::kLooksAtOnce;
+  for (uint64_t i = 1; i < kMany; ++i) create(i, {5}, PlacementStrategy::kPack);
+  for (const NodeNumber node : {kHeadNode, a, b}) cluster.beat(node, room(0));
+  create(kMany, {1}, PlacementStrategy::kPack);
+  cluster.wait(1);
+  cluster.beat(a, room(1));
+  for (size_t i = 0; i < 2 * kMany / PlacementGroups::kLooksAtOnce && asked.empty(); ++i) {
+    cluster.wait(PlacementGroups::kLookPauseUs);
+    note();
+  }
+  ASSERT_THAT(asked, SizeIs(1));
+  EXPECT_EQ(asked[0].second.group, group);
 }
 
 TEST_F(Groups, ALostNodeTakesTheWholeGroupAlongAndItIsMadeAnew) {

@@ -36,8 +36,10 @@ void PlacementPolicy::remove(NodeNumber number) {
 
 void PlacementPolicy::set_takes_work(NodeNumber number, bool takes_work) {
   nowhere_.clear();
-  if (const auto it = nodes_.find(number); it != nodes_.end())
-    it->second.takes_work = takes_work && !it->second.info.is_driver;
+  const auto it = nodes_.find(number);
+  if (it == nodes_.end()) return;
+  const bool did = std::exchange(it->second.takes_work, takes_work && !it->second.info.is_driver);
+  has_grown_ = has_grown_ || (!did && it->second.takes_work);
 }
 
 void PlacementPolicy::report(NodeNumber number, const wire::NodeResources& available, uint32_t waiting,
@@ -47,16 +49,26 @@ void PlacementPolicy::report(NodeNumber number, const wire::NodeResources& avail
   Node& node = it->second;
   node.waiting = waiting;
   node.reported = available;
+  has_grown_ = std::exchange(node.is_doubted, false) || has_grown_;
   std::erase_if(node.charges, [&](const Node::Charge& charge) {
     return charge.number <= charged_up_to || now_us - charge.since_us > kChargeUs;
   });
   count_again(node);
 }
 
+void PlacementPolicy::note_leased(NodeNumber number, const wire::NodeResources& leased) {
+  if (const auto it = nodes_.find(number); it != nodes_.end()) it->second.leased = leased;
+}
+
+void PlacementPolicy::doubt(NodeNumber number) {
+  if (const auto it = nodes_.find(number); it != nodes_.end()) it->second.is_doubted = true;
+}
+
 void PlacementPolicy::count_again(Node& node) {
-  node.free = node.reported;
+  const wire::NodeResources before = std::exchange(node.free, node.reported);
   for (const Node::Charge& charge : node.charges)
     for (const wire::Resources& amounts : charge.amounts) take(node.info.capacity, node.free, amounts);
+  has_grown_ = has_grown_ || has_more(node.free, before);
 }
 
 void PlacementPolicy::refund(NodeNumber number, uint64_t charge) {

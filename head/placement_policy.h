@@ -21,6 +21,7 @@
 #include <deque>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace manta::head {
@@ -30,7 +31,9 @@ class PlacementPolicy {
   struct Node {
     wire::NodeInfo info;
     wire::NodeResources reported;
-    wire::NodeResources free;  ///< Reported, less the charges.
+    wire::NodeResources free;         ///< Reported, less the charges.
+    wire::NodeResources leased = {};  ///< What tasks have of it, and would give back.
+    bool is_doubted = false;          ///< It refused what seemed to fit, and has not reported since.
     uint32_t waiting = 0;
     uint32_t actors = 0;
     bool takes_work = true;  ///< Not draining, suspect or a driver's.
@@ -59,6 +62,13 @@ class PlacementPolicy {
   void report(wire::NodeNumber number, const wire::NodeResources& available, uint32_t waiting, uint64_t charged_up_to,
               int64_t now_us);
 
+  /// With a report.
+  void note_leased(wire::NodeNumber number, const wire::NodeResources& leased);
+  /// It had no room for what seemed to fit: whatever it reports next is news.
+  void doubt(wire::NodeNumber number);
+  /// Whether anything became free anywhere since the last call: by a report, a refund, or a node that takes work (again).
+  [[nodiscard]] bool take_growth() { return std::exchange(has_grown_, false); }
+
   [[nodiscard]] Choice choose(const wire::SchedulingClass& what, wire::NodeNumber owner_node) const;
 
   /// Counts what is sent to the node now; the number goes along with it.
@@ -75,12 +85,13 @@ class PlacementPolicy {
   static constexpr int64_t kChargeUs = 3'000'000;
   static constexpr size_t kMaxRemembered = 1'000;
 
-  static void count_again(Node& node);
+  void count_again(Node& node);
   [[nodiscard]] Choice explain(const wire::SchedulingClass& what) const;
 
   std::map<wire::NodeNumber, Node> nodes_;
   mutable std::map<wire::SchedulingClass, Choice> nowhere_;  // what none of the present nodes could hold, or takes
   uint64_t last_charge_ = 0;
+  bool has_grown_ = false;
 };
 
 /// 0 is idle, 1 full.

@@ -140,11 +140,13 @@ std::optional<Grant> BundleTable::acquire(const wire::SchedulingClass& what) {
   return std::nullopt;
 }
 
-void BundleTable::release(const Grant& grant) {
+bool BundleTable::release(const Grant& grant) {
   const auto it = bundles_.find(grant.bundle);
   MANTA_CHECK(it != bundles_.end() && it->second.grants > 0, "a grant's bundle is here", grant.bundle.group);
   it->second.pool.release(on_devices(grant, it->second.of_node.devices.devices, false));
-  if (--it->second.grants == 0 && it->second.is_over) give_back(it);
+  const bool is_over = --it->second.grants == 0 && it->second.is_over;
+  if (is_over) give_back(it);
+  return is_over;
 }
 
 void BundleTable::lend_cpus(Grant& grant) { bundles_.at(grant.bundle).pool.lend_cpus(grant); }

@@ -40,7 +40,8 @@ class BundleTable {
   /// What is asked for, out of a bundle that serves: the one that is named, or the one with the least in it, without devices
   /// if none are needed. Nothing when there is no room now.
   [[nodiscard]] std::optional<Grant> acquire(const wire::SchedulingClass& what);
-  void release(const Grant& grant);
+  /// True when it was the last in a bundle that is over: that has gone back to the node.
+  bool release(const Grant& grant);
   void lend_cpus(Grant& grant);
   void take_back_cpus(Grant& grant);
 

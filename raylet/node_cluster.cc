@@ -59,7 +59,9 @@ Status NodeServer::join_cluster(ClusterParts parts) {
                                        .available = core_->available(),
                                        .waiting = static_cast<uint32_t>(core_->waiting()),
                                        .is_draining = core_->is_draining(),
-                                       .placed_up_to = placed_up_to_};
+                                       .placed_up_to = placed_up_to_,
+                                       .leased = core_->leased(),
+                                       .refusals = core_->refusals()};
               },
           .visitor = [this](const wire::LinkEvent& event) { on_visitor_frame(event); }});
   if (cluster_->is_head()) open_door();

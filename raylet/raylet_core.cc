@@ -2,6 +2,7 @@
 
 #include "common/check.h"
 #include "raylet/client_messages.h"
+#include "wire/node_resources.h"
 
 #include <algorithm>
 
@@ -19,6 +20,10 @@ RayletCore::RayletCore(CoreSettings settings)
 Effects RayletCore::step(Event event, int64_t now_us) {
   now_us_ = now_us;
   std::visit([this](auto& one) { on(one); }, event);
+  if (too_little_ && wire::has_more(available(), *too_little_)) {
+    too_little_.reset();
+    emit(ReportSoon{});
+  }
   return std::exchange(effects_, {});
 }
 

@@ -67,7 +67,9 @@ class RayletCore {
   [[nodiscard]] wire::NodeState state() const;
   /// What is left, for the head and through it for other nodes.
   [[nodiscard]] wire::NodeResources available() const { return resources_.left(); }
+  [[nodiscard]] wire::NodeResources leased() const;  ///< What tasks have of the node, outside of placement groups.
   [[nodiscard]] size_t waiting() const { return queue_.size(); }
+  [[nodiscard]] uint64_t refusals() const { return refusals_; }  ///< Of requests of other nodes, for want of room.
   /// What placement groups hold here, for a head that was restarted.
   [[nodiscard]] std::vector<wire::HeldBundles> held_bundles() const { return bundles_.held(); }
   [[nodiscard]] bool is_draining() const { return drain_.has_value(); }
@@ -205,6 +207,7 @@ class RayletCore {
     Claim claim;
     wire::NodeNumber node = 0;
     bool waits_there = false;
+    wire::NodeNumber also = 0;  // asked as well, while it waits: there seemed to be room
   };
   struct RemoteLeaseHeld {
     ProcessId owner;
@@ -222,6 +225,9 @@ class RayletCore {
   Client& meet(ProcessId remote);
   void spill_out();
   void ask(wire::NodeNumber node, Claim claim, bool may_wait);
+  void ask_as_well();
+  static bool is_still_asked(Asked& asked, wire::NodeNumber without);
+  void take_back(wire::NodeNumber node, ProcessId owner, uint64_t request);
   [[nodiscard]] bool waits_elsewhere(const Claim& like) const;
   void take_back_asked(const std::function<bool(const Asked&)>& which);
   void lose_node(wire::NodeNumber number, const Status& cause);
@@ -261,7 +267,8 @@ class RayletCore {
   void end_bundles(uint64_t group, uint64_t attempt, const std::string& reason);
   void end_in_bundle(Lease& lease, const std::string& reason);
   void keep_room_for(const wire::PrepareBundles& order);
-  void drop_room_kept(uint64_t group);
+  void note_refused(const wire::PrepareBundles& order);
+  void has_room_kept(uint64_t group, bool for_good);
   [[nodiscard]] bool is_kept_for_group(const wire::Resources& demand) const;
   void ask_for_group(const Claim& claim);
   void requeue(Claim claim);
@@ -311,6 +318,8 @@ class RayletCore {
     bool is_there = false;  // and the head was told
   };
   KeptRoom kept_room_;
+  std::optional<wire::NodeResources> too_little_;  // what was free when a group was refused; the head is told of more
+  uint64_t refusals_ = 0;
   GroupView groups_;
   std::map<ProcessId, Client> clients_;
   std::map<JobId, JobEntry> jobs_;

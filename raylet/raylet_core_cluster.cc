@@ -7,6 +7,17 @@
 #include <algorithm>
 
 namespace manta::raylet {
+namespace {
+
+AskLease order_of(wire::NodeNumber node, const Claim& claim, bool may_wait) {
+  return {node,
+          {.owner = claim.owner.value,
+           .job = claim.job.value,
+           .request = {.request = claim.request, .scheduling_class = claim.scheduling_class, .backlog = 0},
+           .may_wait = may_wait}};
+}
+
+}  // namespace
 
 RayletCore::Client& RayletCore::meet(ProcessId remote) {
   Client& client = clients_[remote];
@@ -56,11 +67,7 @@ bool RayletCore::spill_out(const Claim& front) {
 }
 
 void RayletCore::ask(wire::NodeNumber node, Claim claim, bool may_wait) {
-  emit(AskLease{node,
-                {.owner = claim.owner.value,
-                 .job = claim.job.value,
-                 .request = {.request = claim.request, .scheduling_class = claim.scheduling_class, .backlog = 0},
-                 .may_wait = may_wait}});
+  emit(order_of(node, claim, may_wait));
   const RequestKey key{claim.owner, claim.request};
   asked_.insert_or_assign(key, Asked{std::move(claim), node, may_wait});
 }
@@ -73,11 +80,45 @@ bool RayletCore::waits_elsewhere(const Claim& like) const {
   });
 }
 
+// What waits at one node while another has room would wait for ever if what has the one's room ends only after it. It keeps
+// its place there until the other has granted it.
+void RayletCore::ask_as_well() {
+  for (auto& [key, asked] : asked_) {
+    if (!asked.waits_there || asked.also != 0 || asked.claim.scheduling_class.group != 0) continue;
+    const Wish wish = wish_of(asked.claim);
+    const std::optional<wire::NodeNumber> room = view_.find_room(wish);
+    if (!room || *room == asked.node) continue;
+    (void)view_.take_room(wish);
+    asked.also = *room;
+    emit(order_of(*room, asked.claim, false));
+  }
+}
+
+/// False when no other node was asked as well.
+bool RayletCore::is_still_asked(Asked& asked, wire::NodeNumber without) {
+  if (asked.also == 0 || (asked.node != without && asked.also != without)) return false;
+  if (asked.node == without) {
+    asked.node = asked.also;
+    asked.waits_there = false;
+  }
+  asked.also = 0;
+  return true;
+}
+
+void RayletCore::take_back(wire::NodeNumber node, ProcessId owner, uint64_t request) {
+  if (node != 0) emit(HandOn{node, owner, wire::CancelLeaseRequest{request}});
+}
+
 void RayletCore::on(LeaseSpilledBack& event) {
   const auto it = asked_.find({ProcessId{event.message.owner}, event.message.request});
-  if (it == asked_.end() || it->second.node != event.from) return;
+  if (it == asked_.end()) return;
+  const bool was_waiting = it->second.node == event.from && it->second.waits_there;
+  if (is_still_asked(it->second, event.from)) {
+    view_.note_full(event.from, was_waiting);
+    return schedule();
+  }
+  if (it->second.node != event.from) return;
   Claim claim = std::move(it->second.claim);
-  const bool waited_there = it->second.waits_there;
   asked_.erase(it);
   if (claim.scheduling_class.group != 0) return on_group_spilled_back(std::move(claim), event.from, event.message.why);
   const Status why = wire::from_wire(event.message.why);
@@ -85,7 +126,7 @@ void RayletCore::on(LeaseSpilledBack& event) {
     send(claim.owner, wire::LeaseRefused{claim.request, event.message.why});
     return schedule();
   }
-  view_.note_full(event.from, waited_there);
+  view_.note_full(event.from, was_waiting);
   requeue(std::move(claim));
   schedule();
 }
@@ -105,6 +146,11 @@ void RayletCore::on(PeerMet& event) {
   const auto asked = asked_.find({event.client, event.request});
   if (event.lease == 0 || asked == asked_.end()) return;
   remote_leases_[event.lease] = {event.client, asked->second.claim.scheduling_class};
+  const wire::NodeNumber there = wire::node_of(event.lease);
+  if (const wire::NodeNumber also = asked->second.also; also != 0) {
+    if (also != there) view_.give_back(also, asked->second.claim.demand());
+    take_back(also == there ? asked->second.node : also, event.client, event.request);
+  }
   asked_.erase(asked);
   schedule();
 }
@@ -147,10 +193,12 @@ void RayletCore::on(LeaseAsked& event) {
   if (!resources_.is_feasible(claim.demand())) return refuse(claim, Status(Code::kInvalid, infeasible(claim.demand())));
   meet(claim.owner).job = claim.job;
   if (drain_) return refuse(claim, Status(Code::kFull, "the node is drained"));
-  if (std::optional<Grant> grant = is_ending_ ? std::nullopt : resources_.acquire(claim.demand())) {
+  const bool may_have = !is_ending_ && !is_kept_for_group(claim.demand());
+  if (std::optional<Grant> grant = may_have ? resources_.acquire(claim.demand()) : std::nullopt) {
     leases_.add(std::move(claim), std::move(*grant));
     return assign_workers();
   }
+  ++refusals_;
   const Status full(Code::kFull, "no room now: " + resources_.explain(claim.demand()));
   if (!event.message.may_wait || is_ending_) return refuse(claim, full);
   const Claim named{.owner = claim.owner, .request = claim.request, .job = {}, .scheduling_class = {}, .actor = {}};
@@ -235,10 +283,12 @@ void RayletCore::on(MembersChanged& event) {
       emit(EndNode{});  // the cluster went on without this node: what it still did would be stale
     }
   }
+  ask_as_well();
   schedule();
 }
 
 void RayletCore::lose_node(wire::NodeNumber number, const Status& cause) {
+  for (auto& [key, asked] : asked_) (void)is_still_asked(asked, number);
   take_back_asked([&](const Asked& asked) { return asked.node == number; });
   std::erase_if(remote_leases_, [&](const auto& entry) { return wire::node_of(entry.first) == number; });
   std::set<ProcessId> theirs;
@@ -259,6 +309,7 @@ void RayletCore::lose_node(wire::NodeNumber number, const Status& cause) {
 
 void RayletCore::on(ViewChanged& event) {
   for (const wire::NodeView& view : event.view.changed) view_.update(view);
+  ask_as_well();
   schedule();
 }
 

@@ -7,6 +7,7 @@
 namespace manta::raylet {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
@@ -66,6 +67,79 @@ TEST(DriversNode, AsksAgainOnceTheViewShowsRoom) {
   EXPECT_FALSE(world.asked.back().message.may_wait);
   world.granted(1, 50);
   EXPECT_TRUE(world.sent<wire::LeaseRefused>(FakeWorld::kDriver).empty());
+}
+
+/// One request, which waits at kOther: nothing had room.
+struct Parked : DriversNode {
+  static constexpr wire::NodeNumber kThird = 8;
+  Parked() : DriversNode(1) {
+    feed(MembersChanged{{.joined = {node(kThird, 1)}, .gone = {}}});
+    feed(ViewChanged{view(kOther, 0)});
+    feed(ViewChanged{view(kThird, 0)});
+    request(kDriver, 1, 1);
+    EXPECT_TRUE(asked.back().message.may_wait);
+    EXPECT_EQ(asked.back().node, kOther);
+    asked.clear();
+  }
+  void spill_back(wire::NodeNumber from) {
+    feed(LeaseSpilledBack{from, {kDriver.value, 1, wire::to_wire(Status(Code::kFull, "no room"))}});
+  }
+  void granted_by(wire::NodeNumber from) {
+    feed(PeerMet{kDriver, ProcessId{wire::first_id_of(from) + 5}, 99, 1, wire::first_id_of(from) + 50});
+  }
+  std::vector<wire::NodeNumber> taken_back() const {
+    std::vector<wire::NodeNumber> nodes;
+    for (const HandOn& one : handed_on)
+      if (std::holds_alternative<wire::CancelLeaseRequest>(one.message)) nodes.push_back(one.node);
+    return nodes;
+  }
+};
+
+TEST(DriversNode, WhatWaitsAtOneNodeGoesToAnotherThatHasRoom) {
+  Parked world;
+  world.feed(ViewChanged{view(Parked::kThird, 1)});
+  ASSERT_THAT(world.asked, SizeIs(1));
+  EXPECT_EQ(world.asked[0].node, Parked::kThird);
+  EXPECT_FALSE(world.asked[0].message.may_wait);
+  EXPECT_THAT(world.taken_back(), IsEmpty());  // it keeps its place until it is granted
+  world.granted_by(Parked::kThird);
+  EXPECT_THAT(world.taken_back(), ElementsAre(kOther));
+  EXPECT_EQ(world.core.waiting(), 0u);
+}
+
+TEST(DriversNode, WhatWaitsKeepsItsPlaceWhenTheOtherIsFullAfterAll) {
+  Parked world;
+  world.feed(ViewChanged{view(Parked::kThird, 1)});
+  world.spill_back(Parked::kThird);
+  EXPECT_THAT(world.asked, SizeIs(1));
+  world.feed(ViewChanged{view(Parked::kThird, 1)});
+  EXPECT_THAT(world.asked, SizeIs(2));
+  world.granted_by(kOther);
+  EXPECT_THAT(world.taken_back(), ElementsAre(Parked::kThird));
+}
+
+TEST(DriversNode, WhatWaitsIsAskedOfTheOtherWhenItsPlaceIsLost) {
+  for (const bool is_node_lost : {false, true}) {
+    Parked world;
+    world.feed(ViewChanged{view(Parked::kThird, 1)});
+    if (is_node_lost) {
+      world.feed(MembersChanged{{.joined = {}, .gone = {{kOther, wire::to_wire(Status(Code::kDied, "lost"))}}}});
+    } else {
+      world.spill_back(kOther);
+    }
+    EXPECT_THAT(world.asked, SizeIs(1));
+    world.spill_back(Parked::kThird);
+    ASSERT_THAT(world.asked, SizeIs(2));
+    EXPECT_EQ(world.asked[1].node, Parked::kThird);
+    EXPECT_TRUE(world.asked[1].message.may_wait);
+  }
+}
+
+TEST(DriversNode, WhatIsAskedOfTwoIsCancelledAtBoth) {
+  Parked world;
+  world.feed(ViewChanged{view(Parked::kThird, 1)});
+  world.say(FakeWorld::kDriver, wire::CancelLeaseRequest{1});
+  EXPECT_THAT(world.taken_back(), ElementsAre(kOther, Parked::kThird));
 }
 
 TEST(DriversNode, ReturnedRoomIsUsedBeforeTheHeadTells) {

@@ -1,5 +1,6 @@
 // Placement groups: bundles that the head has this node set aside, and the leases and actors that run in them.
 #include "raylet/raylet_core.h"
+#include "wire/node_resources.h"
 
 #include <algorithm>
 
@@ -39,9 +40,16 @@ void RayletCore::on_head(wire::PrepareBundles& message) {
   end_bundles(message.group, message.attempt - 1, "its placement group is reserved anew");
   const Status status = bundles_.prepare(message);
   emit(TellHead{wire::BundlesPrepared{message.group, message.attempt, wire::to_wire(status)}});
-  if (status.ok()) drop_room_kept(message.group);
-  if (status.code() == Code::kUnavailable) return keep_room_for(message);
+  if (status.code() == Code::kUnavailable) return note_refused(message);
+  if (status.ok()) has_room_kept(message.group, message.is_commit);
   if (status.ok() && queue_.size() > 0) schedule();
+}
+
+// The head's picture of this node was too good. It hears now what there is, and at once when there is more.
+void RayletCore::note_refused(const wire::PrepareBundles& order) {
+  too_little_ = available();
+  if (settings_.number != 0) emit(ReportSoon{});
+  keep_room_for(order);
 }
 
 // Else a group would wait for ever behind tasks that come one after the other. It holds nothing: whoever has room to give
@@ -55,8 +63,14 @@ void RayletCore::keep_room_for(const wire::PrepareBundles& order) {
   schedule();
 }
 
-void RayletCore::drop_room_kept(uint64_t group) {
-  if (kept_room_.group == group) kept_room_ = {};
+// It has the room now, but may have to wait for that of other nodes without it: then it is kept on.
+void RayletCore::has_room_kept(uint64_t group, bool for_good) {
+  if (kept_room_.group != group) return;
+  if (for_good) {
+    kept_room_ = {};
+  } else {
+    kept_room_.until_us = now_us_ + kKeptForGroupUs;
+  }
 }
 
 bool RayletCore::is_kept_for_group(const wire::Resources& demand) const {
@@ -67,7 +81,9 @@ bool RayletCore::is_kept_for_group(const wire::Resources& demand) const {
 }
 
 void RayletCore::on_head(wire::CommitBundles& message) {
-  if (bundles_.commit(message.group, message.attempt)) schedule();
+  if (!bundles_.commit(message.group, message.attempt)) return;
+  has_room_kept(message.group, true);
+  schedule();
 }
 
 void RayletCore::on_head(wire::ReleaseBundles& message) {
@@ -115,7 +131,25 @@ std::optional<Grant> RayletCore::acquire(const Claim& claim) {
   return claim.scheduling_class.group != 0 ? bundles_.acquire(claim.scheduling_class) : resources_.acquire(claim.demand());
 }
 
-void RayletCore::release(const Grant& grant) { grant.bundle ? bundles_.release(grant) : resources_.release(grant); }
+void RayletCore::release(const Grant& grant) {
+  if (!grant.bundle) return resources_.release(grant);
+  if (bundles_.release(grant) && settings_.number != 0) emit(ReportSoon{});
+}
+
+wire::NodeResources RayletCore::leased() const {
+  wire::NodeResources sum;
+  for (const auto& [id, lease] : leases_.all()) {
+    if (lease.is_actor() || lease.grant.bundle) continue;
+    const wire::Resources amounts = amounts_of(lease.grant);
+    wire::NodeResources one{
+        .cpus = amounts.cpus, .memory_bytes = amounts.memory_bytes, .custom = amounts.custom, .devices = {}};
+    if (!lease.grant.devices.devices.empty()) one.devices.resize(static_cast<size_t>(resources_.devices().count()));
+    for (const int32_t device : lease.grant.devices.devices)
+      one.devices.at(static_cast<size_t>(device)) = {lease.grant.devices.share_each, lease.grant.devices.memory_each_bytes};
+    wire::add(sum, one);
+  }
+  return sum;
+}
 
 void RayletCore::ask_for_group(const Claim& claim) {
   const uint64_t group = claim.scheduling_class.group;

@@ -1,5 +1,6 @@
 // Placement groups and placement options on one raylet, the head and other nodes invented.
 #include "raylet/testing/fake_world.h"
+#include "wire/node_resources.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -139,11 +140,78 @@ TEST(Groups, RoomThatIsLackingIsAskedBackAndKeptFromTasks) {
   for (const uint64_t number : {1u, 2u})
     world.say(FakeWorld::kDriver, wire::ReturnLease{world.grant_of(FakeWorld::kDriver, number)->lease});
   EXPECT_FALSE(world.grant_of(FakeWorld::kDriver, 3));
-  EXPECT_EQ(world.reports_wanted, 1);
+  EXPECT_EQ(world.reports_wanted, 2);  // that there is more, and that there is enough
   world.prepare({needs(1), needs(1)}, 2);
   EXPECT_THAT(world.core.held_bundles(), SizeIs(1));
   world.release(2);
   EXPECT_TRUE(world.grant_of(FakeWorld::kDriver, 3));
+}
+
+TEST(Groups, ARefusalIsFollowedByReportsOfWhatThereIsAndOfMore) {
+  Session world(4, 0, kSelf);
+  world.start_all();
+  world.prepare({needs(3)}, 1);
+  wire::PrepareBundles other{.group = kGroup + 1, .attempt = 1, .bundles = {{0, needs(2)}}, .number = 50, .is_commit = true};
+  world.feed(HeadSays{other});
+  EXPECT_EQ(world.reports_wanted, 1);
+  world.ask(1, one_cpu());
+  world.ask(2, one_cpu());
+  EXPECT_EQ(world.reports_wanted, 1);
+  world.say(FakeWorld::kDriver, wire::ReturnLease{world.grant_of(FakeWorld::kDriver, 1)->lease});
+  EXPECT_EQ(world.reports_wanted, 1);  // as much as there was
+  world.release();
+  EXPECT_GT(world.reports_wanted, 1);
+}
+
+TEST(Groups, RoomIsKeptOnWhileTheGroupWaitsForOtherNodes) {
+  Session world(1, 0, kSelf);
+  world.start_all();
+  world.ask(1, one_cpu());
+  world.prepare({needs(1)}, 1, false);
+  world.say(FakeWorld::kDriver, wire::ReturnLease{world.grant_of(FakeWorld::kDriver, 1)->lease});
+  world.now_us += RayletCore::kKeptForGroupUs - 1;
+  world.prepare({needs(1)}, 2, false);
+  world.release(2);  // another node had no room
+  world.now_us += RayletCore::kKeptForGroupUs - 1;
+  world.feed(Tick{});
+  world.ask(2, one_cpu());
+  EXPECT_FALSE(world.grant_of(FakeWorld::kDriver, 2));
+  world.prepare({needs(1)}, 3, false);
+  world.feed(HeadSays{wire::CommitBundles{kGroup, 3}});
+  world.release(3);
+  EXPECT_TRUE(world.grant_of(FakeWorld::kDriver, 2));
+}
+
+TEST(Groups, RoomThatIsKeptIsNotForOtherNodesTasks) {
+  Session world(1, 0, kSelf);
+  world.start_all();
+  world.join(kOther, 4);
+  world.ask(1, one_cpu());
+  world.prepare({needs(1)}, 1);
+  world.say(FakeWorld::kDriver, wire::ReturnLease{world.grant_of(FakeWorld::kDriver, 1)->lease});
+  constexpr uint64_t kTheirs = wire::first_id_of(kOther) + 1;
+  wire::RemoteLease question{.owner = kTheirs, .job = kTheirs, .request = {.request = 1, .scheduling_class = one_cpu()}};
+  world.feed(LeaseAsked{kOther, question});
+  ASSERT_THAT(world.spilled, SizeIs(1));
+  EXPECT_EQ(world.core.refusals(), 1u);
+  world.prepare({needs(1)}, 2);
+  EXPECT_THAT(world.core.held_bundles(), SizeIs(1));
+}
+
+TEST(Groups, WhatTasksHaveIsKnownByDevice) {
+  Session world(2, 2, kSelf);
+  world.start_all();
+  wire::SchedulingClass what = one_cpu();
+  what.resources = needs(1, 0.5);
+  world.ask(1, what);
+  world.prepare({needs(1, 1)});
+  const wire::NodeResources leased = world.core.leased();
+  EXPECT_EQ(leased.cpus, wire::kWhole);
+  ASSERT_THAT(leased.devices, SizeIs(2));
+  EXPECT_EQ(leased.devices[0].share + leased.devices[1].share, wire::kWhole / 2);
+  wire::NodeResources sum = world.core.available();
+  wire::add(sum, leased);
+  EXPECT_EQ(sum.cpus, wire::kWhole);
 }
 
 TEST(Groups, RoomIsKeptForAWhileOnly) {

@@ -51,7 +51,8 @@ void RayletCore::refuse(const Claim& claim, const Status& status) {
 
 void RayletCore::on_message(ProcessId from, wire::CancelLeaseRequest& message) {
   if (const auto asked = asked_.find({from, message.request}); asked != asked_.end()) {
-    emit(HandOn{asked->second.node, from, message});
+    take_back(asked->second.node, from, message.request);
+    take_back(asked->second.also, from, message.request);
     asked_.erase(asked);
     return;
   }
@@ -75,6 +76,7 @@ void RayletCore::on_message(ProcessId from, wire::ReturnLease& message) {
   }
   if (is_remote(message.lease)) {
     emit(HandOn{wire::node_of(message.lease), from, message});
+    ask_as_well();
     return schedule();
   }
   if (Lease* lease = active_lease_of(from, message.lease)) end_lease(*lease);

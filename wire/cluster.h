@@ -131,8 +131,11 @@ struct Heartbeat {
   /// The largest PlaceActor::number and PrepareBundles::number that had come when `available` was read: the head stops
   /// counting these twice.
   uint64_t placed_up_to = 0;
-  uint64_t heard_up_to = 0;  ///< From the head: what the node told up to this number (Told::number) is in its tables.
-  MSGPACK_DEFINE(sequence, view_version, has_resources, available, waiting, is_draining, placed_up_to, heard_up_to)
+  uint64_t heard_up_to = 0;   ///< From the head: what the node told up to this number (Told::number) is in its tables.
+  NodeResources leased = {};  ///< Of what is not available: what tasks have, and give back when they are asked to.
+  uint64_t refusals = 0;      ///< Requests of others that found no room so far: if more, what they believe of it is old.
+  MSGPACK_DEFINE(sequence, view_version, has_resources, available, waiting, is_draining, placed_up_to, heard_up_to, leased,
+                 refusals)
 };
 
 struct NodeGone {

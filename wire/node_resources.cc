@@ -106,6 +106,27 @@ void take(const NodeResources& capacity, NodeResources& free, const Resources& d
   return demand.gpus < kWhole ? take_share(free, demand) : take_whole(capacity, free, demand);
 }
 
+void add(NodeResources& to, const NodeResources& amounts) {
+  to.cpus += amounts.cpus;
+  to.memory_bytes += amounts.memory_bytes;
+  for (const auto& [name, amount] : amounts.custom) to.custom[name] += amount;
+  if (to.devices.size() < amounts.devices.size()) to.devices.resize(amounts.devices.size());
+  for (size_t i = 0; i < amounts.devices.size(); ++i) {
+    to.devices[i].share += amounts.devices[i].share;
+    to.devices[i].memory_bytes += amounts.devices[i].memory_bytes;
+  }
+}
+
+bool has_more(const NodeResources& now, const NodeResources& before) {
+  if (now.cpus > before.cpus || now.memory_bytes > before.memory_bytes || now.devices.size() > before.devices.size())
+    return true;
+  for (size_t i = 0; i < now.devices.size(); ++i)
+    if (now.devices[i].share > before.devices[i].share || now.devices[i].memory_bytes > before.devices[i].memory_bytes)
+      return true;
+  return std::ranges::any_of(now.custom,
+                             [&](const auto& entry) { return entry.second > find_or_zero(before.custom, entry.first); });
+}
+
 double used_share(const NodeResources& capacity, const NodeResources& free) {
   double most = std::max({0.0, used_of(capacity.cpus, free.cpus), used_of(capacity.memory_bytes, free.memory_bytes)});
   for (const auto& [name, amount] : capacity.custom) most = std::max(most, used_of(amount, find_or_zero(free.custom, name)));

@@ -16,6 +16,12 @@ namespace manta::wire {
 /// Takes `demand` out of `free`. What does not fit makes amounts negative: it is owed until others end.
 void take(const NodeResources& capacity, NodeResources& free, const Resources& demand);
 
+/// What both have together.
+void add(NodeResources& to, const NodeResources& amounts);
+
+/// Whether there is more of anything in `now` than there was in `before`.
+[[nodiscard]] bool has_more(const NodeResources& now, const NodeResources& before);
+
 /// The largest share in use of any kind of resource that the node has: 0 is idle, 1 full, more is owed.
 [[nodiscard]] double used_share(const NodeResources& capacity, const NodeResources& free);
 

@@ -30,7 +30,6 @@ class GroupsTest(unittest.TestCase):
             self.assertRegex(said, r"STRICT_SPREAD of 4 bundles needs as many nodes, 3 take work")
             self.assertRegex(said, r"bundle 1: .*needs 3 GPU")
 
-    @unittest.skip("a rival's turn comes late in some runs: docs/roadmap.md, placement groups")
     def test_rivals_never_hold_half_of_what_they_need(self):
         with Cluster(nodes=3) as cluster:
             self.assertIn("20 pairs of rivals", self.check(cluster, cluster.run("cluster-groups", "rivals", 20)))

@@ -40,12 +40,17 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(begin, text.find_last_not_of(kSpace) - begin + 1);
 }
 
+/// It is there whole or not at all, whoever looks; kExists when it, or another, was there first.
 Status write_secret(const std::string& path, std::string_view text) {
-  const Fd file(::open(path.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0600));
+  std::string part = path + ".XXXXXX";
+  const Fd file(::mkostemp(part.data(), O_CLOEXEC));  // 0600, and nobody else's
   if (!file) return system_error(path, "open");
-  if (::fchmod(file.get(), 0600) != 0) return system_error(path, "chmod");
-  if (::write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) return system_error(path, "write");
-  return ::fsync(file.get()) == 0 ? Status() : system_error(path, "fsync");
+  Status status;
+  if (::write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()) || ::fsync(file.get()) != 0)
+    status = system_error(path, "write");
+  if (status.ok() && ::link(part.c_str(), path.c_str()) != 0) status = system_error(path, "link");
+  ::unlink(part.c_str());
+  return status;
 }
 
 Result<std::string> read_secret(const std::string& path) {

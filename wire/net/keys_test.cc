@@ -1,6 +1,7 @@
 #include "wire/net/keys.h"
 
 #include "wire/net/endpoint.h"
+#include "wire/net/own_keys.h"
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -8,6 +9,9 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <thread>
+#include <vector>
 
 namespace manta::wire {
 namespace {
@@ -26,6 +30,23 @@ class Keys : public ::testing::Test {
 
 JoinToken some_token() {
   return {LinkRole::kDriver, "tcp://head.example:7777", make_keys().value().public_key, make_keys().value()};
+}
+
+// Each process of a user that comes first makes the pair: several at once must not go to the head with one each.
+TEST_F(Keys, WhoeverComesAtOnceHasTheSamePair) {
+  for (int round = 0; round < 20; ++round) {
+    const std::string folder = path("round-" + std::to_string(round));
+    std::vector<Result<LinkKeys>> found(8, Status(Code::kInternal, "did not run"));
+    {
+      std::vector<std::jthread> threads;
+      for (Result<LinkKeys>& one : found) threads.emplace_back([&] { one = own_keys(folder, true); });
+    }
+    for (const Result<LinkKeys>& one : found) {
+      ASSERT_TRUE(one.ok()) << one.status().to_string();
+      EXPECT_EQ(one->public_key, found[0]->public_key);
+    }
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), {}), 1);
+  }
 }
 
 TEST_F(Keys, APairIsStoredForItsOwnerOnly) {

@@ -41,7 +41,9 @@ Result<LinkKeys> keys_in(const std::string& path, bool may_make) {
   Result<LinkKeys> keys = load_keys(path);
   if (keys.ok() || keys.status().code() != Code::kNotFound || !may_make) return keys;
   MANTA_ASSIGN_OR_RETURN(LinkKeys made, make_keys());
-  MANTA_RETURN_IF_ERROR(save_keys(path, made));
+  const Status saved = save_keys(path, made);
+  if (saved.code() == Code::kExists) return load_keys(path);  // another process of this user was first
+  MANTA_RETURN_IF_ERROR(saved);
   return made;
 }
 
