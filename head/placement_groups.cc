@@ -92,6 +92,7 @@ bool PlacementGroups::remove(uint64_t number, const std::string& why, GroupStep&
   if (it == groups_.end()) return false;
   Group& group = it->second;
   release(group, why, step);
+  want_no_more(group, why, step);
   due_.erase({group.due_us, number});
   pending_.erase(number);
   step.records.push_back(removal(group.row));
@@ -137,7 +138,7 @@ std::optional<std::vector<NodeNumber>> PlacementGroups::places_for(const Group& 
 
 void PlacementGroups::attempt(Group& group, GroupStep& step, bool may_ask_back) {
   std::optional<std::vector<NodeNumber>> places = places_for(group, step.policy, false);
-  group.asks_back = !places && may_ask_back;
+  group.asks_back = !places && may_ask_back && group.refusals >= kPatience;
   if (group.asks_back) places = places_for(group, step.policy, true);
   if (places) {
     group.row.nodes = std::move(*places);
@@ -180,6 +181,7 @@ void PlacementGroups::prepared(NodeNumber from, const wire::BundlesPrepared& ans
   Group& group = it->second;
   const Status status = wire::from_wire(answer.status);
   if (!status.ok()) step.policy.doubt(from);
+  if (!status.ok()) group.kept_at.insert(from);
   if (group.unanswered.erase(from) == 0) return;
   if (!status.ok()) {
     if (is_alone_ && status.code() == Code::kInvalid) return (void)remove(answer.group, status.message(), step);
@@ -199,6 +201,8 @@ void PlacementGroups::become_ready(Group& group, GroupStep& step) {
   group.why.clear();
   due_.erase({group.due_us, group.row.group});
   step.records.push_back(to_record(group.row));
+  for (NodeNumber node : group.row.nodes) group.kept_at.erase(node);
+  want_no_more(group, "its placement group is elsewhere", step);
   if (group.charges.size() > 1)
     for (const auto& [node, charge] : group.charges)
       step.messages.push_back({node, wire::CommitBundles{group.row.group, group.row.attempt}});
@@ -233,6 +237,13 @@ void PlacementGroups::release(Group& group, const std::string& reason, GroupStep
   group.unanswered.clear();
   group.row.nodes.clear();
   enter(group, State::kPending);
+}
+
+// Of every attempt: what they keep for one to come is for others again.
+void PlacementGroups::want_no_more(Group& group, const std::string& reason, GroupStep& step) {
+  for (NodeNumber node : group.kept_at)
+    step.messages.push_back({node, wire::ReleaseBundles{group.row.group, ~uint64_t{0}, reason}});
+  group.kept_at.clear();
 }
 
 void PlacementGroups::enter(Group& group, State state) {

@@ -49,6 +49,7 @@ class PlacementGroups {
     PlacementGroupRecord row;  ///< Its nodes are set while something is, or may be, reserved there.
     State state = State::kPending;
     std::set<wire::NodeNumber> unanswered;
+    std::set<wire::NodeNumber> kept_at;  ///< Nodes that refused it since it was ready last: they may keep room for it.
     std::map<wire::NodeNumber, uint64_t> charges;  ///< Given back with the bundles, if no report had them by then.
     std::set<uint64_t> watchers;
     int refusals = 0;           ///< In a row.
@@ -62,6 +63,7 @@ class PlacementGroups {
 
   static constexpr int64_t kFirstBackoffUs = 20'000;
   static constexpr int64_t kMaxBackoffUs = 1'000'000;
+  static constexpr int kPatience = 2;  ///< Tries before it asks for what tasks have: most of that is about to come back.
   static constexpr int64_t kPrepareUs = 5'000'000;
   static constexpr size_t kMaxGroups = 100'000;
   static constexpr int64_t kLookPauseUs = 20'000;
@@ -112,6 +114,7 @@ class PlacementGroups {
   void look_again(GroupStep& step);
   void enter(Group& group, State state);
   void release(Group& group, const std::string& reason, GroupStep& step);
+  static void want_no_more(Group& group, const std::string& reason, GroupStep& step);
   void try_later(Group& group, const std::string& why, GroupStep& step);
   void become_ready(Group& group, GroupStep& step);
   void set_due(Group& group, int64_t due_us);

@@ -7,6 +7,20 @@
 #include <sys/epoll.h>
 
 namespace manta::raylet {
+namespace {
+
+wire::Heartbeat heartbeat_of(const RayletCore& core, uint64_t view_version, uint64_t placed_up_to) {
+  return {.view_version = view_version,
+          .has_resources = true,
+          .available = core.available(),
+          .waiting = static_cast<uint32_t>(core.waiting()),
+          .is_draining = core.is_draining(),
+          .placed_up_to = placed_up_to,
+          .leased = core.leased(),
+          .refusals = core.refusals()};
+}
+
+}  // namespace
 
 Status NodeServer::join_cluster(ClusterParts parts) {
   link_ = std::move(parts.link);
@@ -52,17 +66,7 @@ Status NodeServer::join_cluster(ClusterParts parts) {
                                        info.ids_from);
               },
           .peer_lost = [this](wire::NodeNumber number, const Status& cause) { transfer_->node_lost(number, cause); },
-          .heartbeat =
-              [this] {
-                return wire::Heartbeat{.view_version = view_version_,
-                                       .has_resources = true,
-                                       .available = core_->available(),
-                                       .waiting = static_cast<uint32_t>(core_->waiting()),
-                                       .is_draining = core_->is_draining(),
-                                       .placed_up_to = placed_up_to_,
-                                       .leased = core_->leased(),
-                                       .refusals = core_->refusals()};
-              },
+          .heartbeat = [this] { return heartbeat_of(*core_, view_version_, placed_up_to_); },
           .visitor = [this](const wire::LinkEvent& event) { on_visitor_frame(event); }});
   if (cluster_->is_head()) open_door();
   MANTA_RETURN_IF_ERROR(start_transfer(parts));

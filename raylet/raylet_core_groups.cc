@@ -88,6 +88,7 @@ void RayletCore::on_head(wire::CommitBundles& message) {
 
 void RayletCore::on_head(wire::ReleaseBundles& message) {
   end_bundles(message.group, message.attempt, message.reason);
+  if (message.attempt == ~uint64_t{0}) has_room_kept(message.group, true);  // no attempt is to come
   if (queue_.size() > 0) schedule();
 }
 

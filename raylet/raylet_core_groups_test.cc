@@ -182,6 +182,19 @@ TEST(Groups, RoomIsKeptOnWhileTheGroupWaitsForOtherNodes) {
   EXPECT_TRUE(world.grant_of(FakeWorld::kDriver, 2));
 }
 
+TEST(Groups, RoomIsNotKeptOnceTheGroupIsElsewhere) {
+  Session world(1, 0, kSelf);
+  world.start_all();
+  world.ask(1, one_cpu());
+  world.prepare({needs(1)}, 1);
+  world.ask(2, one_cpu());
+  world.say(FakeWorld::kDriver, wire::ReturnLease{world.grant_of(FakeWorld::kDriver, 1)->lease});
+  world.release(1);  // of the attempt that was refused
+  EXPECT_FALSE(world.grant_of(FakeWorld::kDriver, 2));
+  world.release(~uint64_t{0});
+  EXPECT_TRUE(world.grant_of(FakeWorld::kDriver, 2));
+}
+
 TEST(Groups, RoomThatIsKeptIsNotForOtherNodesTasks) {
   Session world(1, 0, kSelf);
   world.start_all();
