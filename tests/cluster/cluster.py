@@ -163,6 +163,7 @@ class Cluster:
         self.labels = list(labels)
         self.head_flags = [] if head_cpus is None else ["--cpus", str(head_cpus)]
         self.nodes = []
+        self.programs = []
         self.count = 0
         self.network = None
         self.keys = self.folder / "keys" if keys else None
@@ -258,7 +259,9 @@ class Cluster:
 
     def start_program(self, program, *arguments):
         self.count += 1
-        return Program(self.words(program, arguments), self.folder / f"program-{self.count}.txt", self.environment())
+        self.programs.append(
+            Program(self.words(program, arguments), self.folder / f"program-{self.count}.txt", self.environment()))
+        return self.programs[-1]
 
     def start_graph(self, tasks, *sizes, retries=3):
         """A graph of at least so many tasks that goes on until its `end_file` is touched."""
@@ -286,6 +289,9 @@ class Cluster:
         return text
 
     def close(self):
+        for program in self.programs:  # those of a test that failed
+            if program.process.poll() is None:
+                program.end(signal.SIGKILL)
         for node in reversed(self.nodes):
             if node.process.poll() is None:
                 node.process.terminate()
