@@ -23,7 +23,7 @@ namespace {
 
 constexpr uint64_t kAheadBytes = uint64_t{16} << 20;         // of a standard segment
 constexpr uint64_t kPortionBytes = uint64_t{4} << 20;        // between looks at whether it is still wanted
-constexpr uint64_t kSharedPortionBytes = uint64_t{1} << 20;  // of pages that two threads take
+constexpr uint64_t kSharedPortionBytes = uint64_t{4} << 20;  // of pages that two threads take: each its own page tables
 constexpr uint64_t kWorthSharingBytes = uint64_t{8} << 20;
 constexpr size_t kMostAheadBytes = size_t{1} << 30;      // a segment for a larger object is not kept ready
 constexpr auto kAnswerWithin = std::chrono::seconds(5);  // the raylet answers at once, or is away

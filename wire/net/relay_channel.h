@@ -10,6 +10,7 @@
 #include <array>
 #include <atomic>
 #include <memory>
+#include <utility>
 
 namespace manta::wire {
 
@@ -25,6 +26,10 @@ struct LocalBell {
 };
 
 struct RelayChannel {
+  RelayChannel(ChannelId channel_id, NodeNumber with, Channel::Side as, std::unique_ptr<Channel> rings,
+               std::shared_ptr<LocalBell> bell)
+      : id(channel_id), peer(with), side(as), channel(std::move(rings)), local_bell(std::move(bell)) {}
+
   const ChannelId id;
   const NodeNumber peer;
   const Channel::Side side;  ///< Whose part the relay plays towards the local process.
