@@ -28,14 +28,16 @@ class ScaleTest(unittest.TestCase):
             done = cluster.run("cluster-many", 100, 4, cluster.folder)
             self.assertEqual(done.returncode, 0, done.stderr + cluster.logs())
 
-    def wait_for(self, viewer, what):
-        """The status once `what` holds of it."""
+    def wait_for(self, viewer, what, program=None):
+        """The status once `what` holds of it, while the program runs."""
         deadline = time.monotonic() + 120
         while True:
             status = json.loads(viewer.ask("status", "-o", "json"))
             if what(status):
                 return status
             self.assertLess(time.monotonic(), deadline, status["counts"])
+            if program is not None:
+                self.assertIsNone(program.process.poll(), program.said.read_text())
             time.sleep(0.1)
 
     def test_many_nodes_work_at_once_and_keep_what_waits(self):
@@ -54,7 +56,7 @@ class ScaleTest(unittest.TestCase):
             pending = lambda status: status["counts"].get("actors.pending", 0)
             for cpus, kept, left in ((0, held, DEMANDS), (1, queued, DEMANDS - NODES * CPUS)):
                 program = cluster.start_program("cluster-demands", DEMANDS, cpus)
-                self.wait_for(viewer, lambda status: kept(status) == pending(status) == left)
+                self.wait_for(viewer, lambda status: kept(status) == pending(status) == left, program)
                 program.end()
                 self.wait_for(viewer, lambda status: held(status) == queued(status) == pending(status) == 0)
             self.wait_for(viewer, lambda status: {row["cpus_free"] for row in status["nodes"]} == {str(CPUS)})

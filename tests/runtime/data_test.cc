@@ -273,13 +273,20 @@ TEST(Data, KilledActorsCostNoRowAndDoubleNone) {
 }
 
 /// The processes of this program besides this one: workers that read, filter, write, or wait for work.
+/// Those that have begun, which a second thread tells: one that is killed as it starts is a start that failed, and the third
+/// of those in a row is an error.
 std::vector<int> workers_of_this_program() {
   std::vector<int> pids;
   std::error_code ignored;
   for (const auto& entry : std::filesystem::directory_iterator("/proc", ignored)) {
     const int pid = std::atoi(entry.path().filename().c_str());
     if (pid <= 0 || pid == ::getpid()) continue;
-    if (std::filesystem::read_symlink(entry.path() / "exe", ignored) == g_program) pids.push_back(pid);
+    if (std::filesystem::read_symlink(entry.path() / "exe", ignored) != g_program) continue;
+    int threads = 0;
+    for (std::filesystem::directory_iterator at(entry.path() / "task", ignored), end; !ignored && at != end;
+         at.increment(ignored))
+      ++threads;
+    if (threads >= 2) pids.push_back(pid);
   }
   return pids;
 }
