@@ -91,3 +91,15 @@ def run(words, limit_s, env=None):
     finally:
         end_all()
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def main(limit_s, *words):
+    try:
+        sys.stdout.write(run(words, float(limit_s))[0])
+    except Failed as error:
+        sys.stdout.write(error.said)
+        raise SystemExit(f"{words[0]}: {error}") from None
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -27,7 +27,7 @@ class Node:
             self.process = subprocess.Popen(
                 self.prefix + [str(BIN / "mantad"), "--session-dir", str(folder / "session"), *map(str, arguments)],
                 stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                env={**os.environ, "MANTA_LOG_DIR": str(folder), "MANTA_LOG_LEVEL": "debug", **(env or {})})
+                env={"MANTA_LOG_LEVEL": "debug", **os.environ, "MANTA_LOG_DIR": str(folder), **(env or {})})
 
     def wait_for(self, text, timeout_s=DEADLINE_S):
         """The rest of the line that begins with `text`."""
