@@ -8,7 +8,6 @@ namespace manta::object_store {
 namespace {
 
 constexpr auto kTrimWhileWaiting = std::chrono::milliseconds(100);
-constexpr auto kTrimWhenIdle = std::chrono::seconds(10);
 constexpr auto kPatienceWithDisk = std::chrono::seconds(100);  // past a deadline, while the disk is at work for it
 constexpr size_t kMaxWaitingPerClient = 256;
 constexpr size_t kMaxGone = 4'096;

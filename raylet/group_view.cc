@@ -55,7 +55,7 @@ std::vector<wire::NodeNumber> GroupView::nodes_for(const Group& group, const wir
     if (std::ranges::find(nodes, group.now.nodes[i]) == nodes.end()) nodes.push_back(group.now.nodes[i]);
   }
   if (!nodes.empty()) {
-    std::ranges::rotate(nodes, nodes.begin() + static_cast<std::ptrdiff_t>(turn % nodes.size()));
+    std::rotate(nodes.begin(), nodes.begin() + static_cast<std::ptrdiff_t>(turn % nodes.size()), nodes.end());
     return nodes;
   }
   if (what.bundle >= static_cast<int32_t>(bundles.size())) {

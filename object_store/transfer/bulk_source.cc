@@ -24,6 +24,9 @@ Result<ChunkBytes> BulkSource::read(const BulkRequest& request, wire::NodeNumber
   if (wire::node_of(at.segment) == node_) {
     const auto priority = static_cast<wire::TransferPriority>(request.priority);
     MANTA_ASSIGN_OR_RETURN(chunk.pinned, reader_.client().pin(at, timeout, priority));
+    // One that came back from the disk is as large as it is, whatever the peer said.
+    if (chunk.pinned.size() != request.object_bytes)
+      return Status(Code::kInvalid, "the object has another size than was asked for");
     std::lock_guard lock(mutex_);
     chunk.elsewhere = spread_.elsewhere(request, peer, Clock::real().now());
     if (!chunk.elsewhere.empty()) return chunk;

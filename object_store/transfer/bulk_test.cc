@@ -134,6 +134,39 @@ TEST_F(Port, WhatIsNotThereIsSaidToBeLostAndTheConnectionGoesOn) {
   EXPECT_EQ(peer.ask(request()).value().kind, BulkKind::kData);
 }
 
+TEST(BulkServer, AnObjectFromTheDiskIsAsLargeAsItIsWhateverThePeerSays) {
+  TestCluster cluster;
+  TestNode& node = cluster.add(1, {.capacity_bytes = 32 * kMiB, .spill_bytes = 256 * kMiB});
+  cluster.pretend_peer(1, 9);
+  const auto owner = node.client(wire::first_id_of(1) + 1);
+  wire::ObjectLocation first;
+  for (uint64_t i = 0; i < 20; ++i) {
+    MutableBlock block = (*owner)->create(4 * kMiB, seconds(20)).value();
+    std::memset(block.data(), 7, block.size());
+    const wire::ObjectLocation at = (*owner)->seal(std::move(block), {owner->process(), i + 1}).value();
+    if (i == 0) first = at;
+  }
+  ASSERT_TRUE(node.eventually([](const StoreStats& stats) { return stats.spilled_objects > 2; }));
+  RawPeer peer(cluster.endpoint(1));
+  ASSERT_TRUE(peer.open().ok());
+  BulkRequest request{.id = 1,
+                      .segment = first.segment,
+                      .segment_offset = first.offset,
+                      .object_bytes = uint64_t{1} << 40,
+                      .offset = uint64_t{1} << 39,
+                      .size_bytes = 1'000,
+                      .slot = first.slot,
+                      .generation = first.generation,
+                      .timeout_ms = 20'000};
+  const BulkReply refused = peer.ask(request).value();
+  EXPECT_EQ(refused.kind, BulkKind::kFailed);
+  EXPECT_FALSE(peer.read_text(refused.size).empty());
+  request.object_bytes = first.size_bytes;
+  request.offset = 0;
+  EXPECT_EQ(peer.ask(request).value().kind, BulkKind::kData);
+  EXPECT_EQ(peer.read_text(1'000), std::string(1'000, 7));
+}
+
 TEST_F(Port, NoiseIsNotAnswered) {
   std::mt19937_64 random(3);
   for (int i = 0; i < 20; ++i) {

@@ -1,13 +1,19 @@
-// Control messages off a Unix socket: the frame header, and every message type over any body.
+// Control messages off a Unix socket or a network: the frame header, and every message type over any body.
 #include <tuple>
 
 #include "common/check.h"
 #include "tests/fuzz/fuzz.h"
+#include "wire/cluster.h"
+#include "wire/drain_messages.h"
 #include "wire/frame.h"
+#include "wire/group_messages.h"
+#include "wire/job_messages.h"
+#include "wire/visitor_messages.h"
 
 namespace manta::fuzz {
 namespace {
 
+// Of clients and raylets, then of visitors and jobs, then between nodes (the rest of those: head_link_fuzz).
 using Messages =
     std::tuple<wire::Hello, wire::Welcome, wire::Refused, wire::Goodbye, wire::RequestLease, wire::CancelLeaseRequest,
                wire::ReturnLease, wire::KillLease, wire::LeaseGranted, wire::LeaseRefused, wire::ReclaimLease,
@@ -15,8 +21,17 @@ using Messages =
                wire::CreateActor, wire::WatchActor, wire::KillActor, wire::FindActor, wire::ActorFound, wire::ActorUpdate,
                wire::StartActor, wire::ActorStarted, wire::StopActor, wire::SaveActorState, wire::RequestSegment,
                wire::SegmentGranted, wire::SegmentRefused, wire::OpenSegment, wire::SegmentOpened, wire::ReturnSegment,
-               wire::SegmentRetired, wire::TrimSegments, wire::Sealed, wire::Free, wire::Reclaimed, wire::LogLines, wire::LogLineage,
-               wire::CleanupPath, wire::GetNodeState, wire::NodeState>;
+               wire::SegmentRetired, wire::TrimSegments, wire::Sealed, wire::Free, wire::Reclaimed, wire::LogLines,
+               wire::LogLineage, wire::CleanupPath, wire::GetNodeState, wire::NodeState, wire::ClusterCapacity,
+               wire::WatchProcess, wire::ForkServerReady, wire::ForkWorker, wire::WorkerForked, wire::ReleaseActor,
+               wire::Explain, wire::Explained, wire::CancelSegmentRequest, wire::RestoreObject, wire::PrefetchObjects,
+               wire::ObjectRestored, wire::CreatePlacementGroup, wire::RemovePlacementGroup, wire::GetPlacementGroup,
+               wire::PlacementGroupUpdate, wire::ListRequest, wire::Listed, wire::GetClusterStatus, wire::ClusterStatus,
+               wire::Enroll, wire::Enrolled, wire::RotateKey, wire::KeyRotated, wire::DrainNode, wire::DrainProgress,
+               wire::SubmitJob, wire::UploadProgram, wire::StopJob, wire::FindJob, wire::ReadJobLog, wire::JobAnswer,
+               wire::ProgramReceived, wire::JobLogChunk, wire::Forward, wire::Deliver, wire::ProcessGone, wire::RemoteLease,
+               wire::LeaseSpilled, wire::GetJob, wire::Job, wire::GetProgram, wire::ProgramChunk, wire::VisitorFrame,
+               wire::DropCopies>;
 constexpr size_t kTypes = std::tuple_size_v<Messages>;
 
 /// What decodes has to survive a round trip: the same bytes again, once they are ours.

@@ -3,10 +3,12 @@
 //
 //   foo_fuzz [--write-seeds DIR] [--runs N] [--seed S] [FILE...]
 //
-// which runs the files given, or the seeds and N mutations of them. An input that crashes is left in ./crash-<pid>.
+// which runs the files given, or the seeds, the regression inputs (regressions/<target>: what once crashed it) and N
+// mutations of both. An input that crashes is left in ./crash-<pid>.
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -17,6 +19,7 @@
 #include <iterator>
 #include <random>
 
+#include "common/log.h"
 #include "tests/fuzz/fuzz.h"
 
 namespace manta::fuzz {
@@ -92,8 +95,17 @@ class Mutator {
   std::mt19937_64 random_;
 };
 
-int run_all(const std::vector<std::string>& files, uint64_t runs, uint64_t seed) {
-  std::vector<std::string> inputs;
+std::vector<std::string> regressions() {
+  std::vector<std::string> files;
+  if (!std::filesystem::is_directory(MANTA_FUZZ_REGRESSIONS)) return files;
+  for (const auto& file : std::filesystem::directory_iterator(MANTA_FUZZ_REGRESSIONS)) files.push_back(file.path());
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+int run_all(const std::vector<std::string>& given, uint64_t runs, uint64_t seed) {
+  const std::vector<std::string> files = given.empty() ? regressions() : given;
+  std::vector<std::string> inputs = given.empty() ? seeds() : std::vector<std::string>();
   for (const std::string& file : files) {
     std::ifstream in(file, std::ios::binary);
     if (!in) {
@@ -102,13 +114,12 @@ int run_all(const std::vector<std::string>& files, uint64_t runs, uint64_t seed)
     }
     inputs.emplace_back(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
   }
-  if (files.empty()) inputs = seeds();
   for (const std::string& input : inputs) {
     current = &input;
     run(input);
   }
-  if (!files.empty()) return 0;
-  std::cout << inputs.size() << " seeds, " << runs << " mutations, --seed " << seed << std::endl;
+  if (!given.empty()) return 0;
+  std::cout << inputs.size() << " inputs, " << runs << " mutations, --seed " << seed << std::endl;
   Mutator mutator(inputs, seed);
   std::string input;
   current = &input;
@@ -127,6 +138,7 @@ int run_all(const std::vector<std::string>& files, uint64_t runs, uint64_t seed)
 #ifdef MANTA_LIBFUZZER
 
 extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
+  manta::log::set_level(manta::log::Level::kOff);
   if (*argc == 3 && std::strcmp((*argv)[1], "--write-seeds") == 0) {
     manta::fuzz::write_seeds((*argv)[2]);
     std::exit(0);
@@ -154,6 +166,7 @@ int main(int argc, char** argv) {
       files.push_back(word);
     }
   }
+  manta::log::set_level(manta::log::Level::kOff);
   for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE}) std::signal(signal, manta::fuzz::leave_input);
   return manta::fuzz::run_all(files, runs, seed);
 }

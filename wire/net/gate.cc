@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -20,7 +21,7 @@ constexpr int kAskMachineMs = 100;
 constexpr size_t kKeyBytes = 32;
 constexpr int kRequestParts = 7;  // version, request, domain, address, identity, mechanism, credentials: the client's key
 
-std::string text_of(const zmq::message_t& message) { return {message.data<char>(), message.size()}; }
+std::string_view text_of(const zmq::message_t& message) { return {message.data<char>(), message.size()}; }
 
 /// ZeroMQ does not say why it could not connect, so somebody else tries: a refusal comes from the machine itself, which
 /// knows that the process is gone. False when that is not known within a tenth of a second.
@@ -45,6 +46,13 @@ bool is_refused(const std::string& where) {
 }
 
 }  // namespace
+
+std::string key_of_question(std::span<const std::string_view> parts) {
+  if (parts.size() != kRequestParts || parts[5] != "CURVE" || parts[6].size() != kKeyBytes) return {};
+  std::array<char, kKeyCharacters + 1> text{};
+  const auto* const bytes = reinterpret_cast<const uint8_t*>(parts[6].data());
+  return zmq_z85_encode(text.data(), bytes, kKeyBytes) == nullptr ? "" : text.data();
+}
 
 Gate::Gate(zmq::context_t& context, Access& access, Inbox& inbox, Signal wake, std::function<void()> wake_sender)
     : access_(access),
@@ -108,13 +116,11 @@ void Gate::answer() {
     if (count < parts.size()) parts[count] = std::move(part);
     ++count;
   }
-  std::string key;
-  if (count == kRequestParts && text_of(parts[5]) == "CURVE" && parts[6].size() == kKeyBytes) {
-    std::array<char, kKeyCharacters + 1> text{};
-    if (zmq_z85_encode(text.data(), parts[6].data<uint8_t>(), kKeyBytes) != nullptr) key = text.data();
-  }
+  std::array<std::string_view, kRequestParts> texts;
+  std::ranges::transform(parts, texts.begin(), text_of);
+  const std::string key = count == kRequestParts ? key_of_question(texts) : "";
   const bool is_welcome = !key.empty() && access_.role_of(key) && !access_.is_banned(key, Clock::real().now());
-  const std::array<std::string, 6> reply{text_of(parts[0]),          text_of(parts[1]),
+  const std::array<std::string, 6> reply{std::string(texts[0]),      std::string(texts[1]),
                                          is_welcome ? "200" : "400", is_welcome ? "" : "this key is not allowed here",
                                          is_welcome ? key : "",      ""};
   for (size_t i = 0; i < reply.size(); ++i)

@@ -16,11 +16,16 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
 namespace manta::wire {
+
+/// The key that a question of ZAP (RFC 27) is about, z85; empty when `parts`, of any origin, are no such question.
+[[nodiscard]] std::string key_of_question(std::span<const std::string_view> parts);
 
 class Gate {
  public:

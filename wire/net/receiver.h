@@ -53,12 +53,6 @@ class Receiver {
   /// See NodeLink::answer.
   Status answer(const std::string& reply_to, NodeType type, std::string body);
 
-  struct Counters {
-    std::atomic<uint64_t> batches{0}, refused{0};
-  };
-  [[nodiscard]] const Counters& counters() const { return counters_; }
-
- private:
   /// Where a batch came from.
   struct Origin {
     std::string key;   // empty without keys
@@ -66,6 +60,15 @@ class Receiver {
     std::string reply_to;
     LinkRole role = LinkRole::kNode;
   };
+  /// A batch that came, of any bytes. For the thread, and for those who try it without a socket and do not start it.
+  void on_batch(const Origin& origin, std::span<const std::byte> bytes);
+
+  struct Counters {
+    std::atomic<uint64_t> batches{0}, refused{0};
+  };
+  [[nodiscard]] const Counters& counters() const { return counters_; }
+
+ private:
   struct Peer {
     std::shared_ptr<PeerState> state;  // shared with the sender and the gate
     uint64_t stream = 0;               // the one it speaks on
@@ -88,7 +91,6 @@ class Receiver {
   bool receive_one();
   void send_answers();
   void send(const Answer& answer);
-  void on_batch(const Origin& origin, std::span<const std::byte> bytes);
   void on_batch_of_peer(const Origin& origin, Peer& peer, BatchReader& batch, size_t size_bytes);
   void on_stranger(const Origin& origin, BatchReader& batch);
   void on_acknowledgement(Peer& peer, const BatchHeader& header);
