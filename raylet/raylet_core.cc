@@ -175,7 +175,7 @@ void RayletCore::on_message(ProcessId from, wire::Goodbye& message) {
 void RayletCore::on(FromClient& event) {
   if (is_ending_) return;
   const auto it = clients_.find(event.from);
-  if (it == clients_.end() && !is_remote(event.from.value)) return;
+  if (is_remote(event.from.value) ? !is_handed_on(event.message) : it == clients_.end()) return;
   if (it != clients_.end() && it->second.role == wire::Role::kObserver)
     if (const Status status = check_visitor(event); !status.ok()) return break_with(event.from, status.message());
   std::visit([&](auto& message) { on_message(event.from, message); }, event.message);

@@ -186,6 +186,8 @@ class RayletCore {
   void forget_client(ProcessId process, const Status& cause, const Status* job_end = nullptr);
   void break_with(ProcessId process, const std::string& why);
   [[nodiscard]] static Status check_visitor(const FromClient& event);
+  /// Whether another raylet hands this message of a client of its own on to this one.
+  [[nodiscard]] bool is_handed_on(const ClientMessage& message) const;
 
   // Lists of what this node knows of itself.
   [[nodiscard]] std::optional<wire::NodeNumber> node_in_turn(wire::NodeNumber first, std::string& note) const;

@@ -26,6 +26,13 @@ RayletCore::Client& RayletCore::meet(ProcessId remote) {
   return client;
 }
 
+bool RayletCore::is_handed_on(const ClientMessage& message) const {
+  if (const auto* one = std::get_if<wire::ReturnLease>(&message)) return !is_remote(one->lease);
+  if (const auto* one = std::get_if<wire::KillLease>(&message)) return !is_remote(one->lease);
+  if (const auto* one = std::get_if<wire::WatchProcess>(&message)) return !is_remote(one->process);
+  return std::holds_alternative<wire::CancelLeaseRequest>(message) || std::holds_alternative<wire::ListRequest>(message);
+}
+
 wire::Resources RayletCore::cluster_capacity() const {
   wire::Resources sum = view_.capacity();
   add(sum, resources_.capacity());

@@ -286,5 +286,23 @@ TEST(WorkingNode, NobodyAsksInAnothersName) {
   EXPECT_THAT(world.fetches, IsEmpty());
 }
 
+// Nothing else is handed on by a raylet, and nobody's like that is a client here.
+TEST(Cluster, AnotherNodesClientsSayOnlyWhatIsHandedOn) {
+  FakeWorld world(2, 0, 3);
+  wire::CreateActor create;
+  create.actor = {kOwner.value, 1};
+  world.say(kOwner, create);
+  world.say(kOwner, wire::CreatePlacementGroup{});
+  world.say(kOwner, wire::SubmitJob{});
+  world.say(kOwner, wire::DrainNode{});
+  world.say(kOwner, wire::Goodbye{});
+  world.say(kOwner, wire::WatchProcess{wire::first_id_of(9) + 1});
+  world.say(kOwner, wire::ReturnLease{wire::first_id_of(9) + 1});
+  EXPECT_THAT(world.told_head, IsEmpty());
+  EXPECT_THAT(world.handed_on, IsEmpty());
+  world.say(kOwner, wire::WatchProcess{wire::first_id_of(3) + 99});
+  EXPECT_THAT(world.sent<wire::ProcessDied>(kOwner), SizeIs(1));
+}
+
 }  // namespace
 }  // namespace manta::raylet

@@ -51,7 +51,7 @@ class Receiving {
       access_.allow(kKeys[1], LinkRole::kDriver);
       access_.allow(kKeys[2], LinkRole::kViewer);
     }
-    for (const NodeNumber number : {2u, 3u}) add_peer(number, has_keys);
+    for (const wire::NodeNumber number : {2u, 3u}) add_peer(number, has_keys);
     open(1, Channel::Side::kCaller);
   }
 
@@ -73,7 +73,7 @@ class Receiving {
  private:
   static ChannelId channel(uint64_t index) { return {index % 4 == 3 ? 0 : first_id_of(1) + index % 4}; }
 
-  void add_peer(NodeNumber number, bool has_keys) {
+  void add_peer(wire::NodeNumber number, bool has_keys) {
     auto peer = std::make_shared<PeerState>(
         LinkPeer{.number = number, .endpoint = "tcp://127.0.0.1:9", .public_key = has_keys ? kKeys[number % 2] : ""},
         kStream);
