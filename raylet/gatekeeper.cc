@@ -87,8 +87,7 @@ Status Gatekeeper::admit(const wire::LinkEvent& event, const wire::NodeInfo& inf
 
 Status Gatekeeper::enroll(const std::string& token, const wire::Enroll& wish, int64_t now_s) {
   if (!wire::is_key(wish.public_key)) return Status(Code::kInvalid, "it brings no key of its own");
-  constexpr size_t kMaxNameBytes = 256;
-  return let_in(token, std::nullopt, wish.public_key, wish.name.substr(0, kMaxNameBytes), now_s);
+  return let_in(token, std::nullopt, wish.public_key, wish.name, now_s);
 }
 
 Status Gatekeeper::rotate(const std::string& old_key, const wire::RotateKey& wish, int64_t now_s) {

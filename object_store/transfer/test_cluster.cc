@@ -69,7 +69,8 @@ void TestCluster::lose(wire::NodeNumber number) {
   stop_transfer(number);
   for (auto& [other, its] : members_) {
     if (!its.transfer) continue;
-    its.node->run([&](StoreServer&) { its.transfer->node_lost(number, Status(Code::kDied, "it was killed by a test")); });
+    Transfer* transfer = its.transfer.get();
+    its.node->run([=](StoreServer&) { transfer->node_lost(number, Status(Code::kDied, "it was killed by a test")); });
   }
 }
 

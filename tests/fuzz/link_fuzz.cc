@@ -1,4 +1,5 @@
-// What comes off the network as a batch, and a join token out of a file: refused, or exactly what a sender can have written.
+// What comes off the network as a batch or a name for a key, and a join token out of a file: refused, or exactly what a
+// sender can have written.
 #include <algorithm>
 #include <cstring>
 
@@ -6,6 +7,7 @@
 #include "tests/fuzz/fuzz.h"
 #include "wire/net/batch.h"
 #include "wire/net/endpoint.h"
+#include "wire/net/key_records.h"
 #include "wire/net/keys.h"
 
 namespace manta::fuzz {
@@ -45,6 +47,14 @@ void check_token(const uint8_t* data, size_t size) {
   MANTA_CHECK(wire::parse_endpoint(token->head_endpoint).ok());
 }
 
+/// As the name of somebody who comes in, and as the file that another process may have written.
+void check_record(const uint8_t* data, size_t size) {
+  const std::string text(reinterpret_cast<const char*>(data), size);
+  (void)wire::parse_record(text).ok();
+  const wire::KeyRecord record{.public_key = std::string(wire::kKeyCharacters, 'k'), .name = text};
+  MANTA_CHECK(wire::parse_record(wire::record_text(record)).ok(), text);
+}
+
 }  // namespace
 
 std::vector<std::string> seeds() {
@@ -67,6 +77,7 @@ std::vector<std::string> seeds() {
   const std::string key = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID";
   const std::string secret = "D:)Q[IlAW!ahhC2ac:9*A}h:p?([4%wOTJ%JR%cs";
   out.push_back(wire::token_text({wire::LinkRole::kJoin, "tcp://[::1]:7000", key, {key, secret}}));
+  out.push_back(wire::record_text({.public_key = key, .name = "\xc3\xa9 \xff"}));
   return out;
 }
 
@@ -76,5 +87,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size > size_t{1} << 18) return 0;
   manta::fuzz::check_batch(data, size);
   manta::fuzz::check_token(data, size);
+  manta::fuzz::check_record(data, size);
   return 0;
 }

@@ -20,6 +20,7 @@ namespace fs = std::filesystem;
 
 constexpr size_t kMaxRecords = 100'000;
 constexpr size_t kMaxRecordBytes = 4096;
+constexpr size_t kMaxNameBytes = 256;
 
 Status os_error(const std::string& what) { return Status(Code::kIo, what + ": " + std::strerror(errno)); }
 
@@ -28,8 +29,21 @@ Result<KeyRecord> read_record(const fs::path& file) {
   std::string text(kMaxRecordBytes, '\0');
   in.read(text.data(), static_cast<std::streamsize>(text.size()));
   text.resize(static_cast<size_t>(in.gcount()));
+  Result<KeyRecord> record = parse_record(text);
+  return record.ok() ? std::move(record) : Status(Code::kInvalid, file.string() + " is no key record");
+}
+
+}  // namespace
+
+Result<LinkRole> role_of(const std::string& name) {
+  for (const LinkRole role : {LinkRole::kNode, LinkRole::kDriver, LinkRole::kViewer})
+    if (role_name(role) == name) return role;
+  return Status(Code::kNotFound, "no role is called '" + name + "'; there are node, driver and viewer");
+}
+
+Result<KeyRecord> parse_record(std::string_view text) {
   const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
-  const Status malformed(Code::kInvalid, file.string() + " is no key record");
+  const Status malformed(Code::kInvalid, "this is no key record");
   if (!json.is_object()) return malformed;
   try {
     KeyRecord record;
@@ -43,12 +57,13 @@ Result<KeyRecord> read_record(const fs::path& file) {
   }
 }
 
-}  // namespace
-
-Result<LinkRole> role_of(const std::string& name) {
-  for (const LinkRole role : {LinkRole::kNode, LinkRole::kDriver, LinkRole::kViewer})
-    if (role_name(role) == name) return role;
-  return Status(Code::kNotFound, "no role is called '" + name + "'; there are node, driver and viewer");
+std::string record_text(const KeyRecord& record) {
+  const nlohmann::json json{{"role", role_name(record.role)},
+                            {"public_key", record.public_key},
+                            {"name", record.name.substr(0, kMaxNameBytes)},
+                            {"expires_s", record.expires_s}};
+  // A name that is no UTF-8 came over the network like any other.
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 std::string key_id(const std::string& public_key) {
@@ -68,11 +83,7 @@ Status write_record(const fs::path& folder, const KeyRecord& record) {
   std::error_code error;
   fs::create_directories(folder, error);
   ::chmod(folder.c_str(), 0700);
-  const nlohmann::json json{{"role", role_name(record.role)},
-                            {"public_key", record.public_key},
-                            {"name", record.name},
-                            {"expires_s", record.expires_s}};
-  const std::string text = json.dump() + "\n";
+  const std::string text = record_text(record);
   const fs::path path = folder / key_id(record.public_key);
   const fs::path part = folder / (".part-" + std::to_string(::getpid()));
   const Fd file(::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));

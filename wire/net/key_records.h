@@ -17,6 +17,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <string_view>
 
 namespace manta::wire {
 
@@ -31,6 +32,11 @@ using KeyRecords = std::map<std::string, KeyRecord>;  ///< By public key.
 [[nodiscard]] std::string key_id(const std::string& public_key);
 /// kNotFound for a name that is none: "node", "driver", "viewer".
 [[nodiscard]] Result<LinkRole> role_of(const std::string& name);
+
+/// What stands in the file. Of the name, whatever its bytes are, the first 256, and what is no UTF-8 replaced.
+[[nodiscard]] std::string record_text(const KeyRecord& record);
+/// kInvalid when `text`, of any origin, is no record.
+[[nodiscard]] Result<KeyRecord> parse_record(std::string_view text);
 
 /// Makes the file whole or not at all (0600, in a folder that is 0700), and durable.
 Status write_record(const std::filesystem::path& folder, const KeyRecord& record);

@@ -1,5 +1,5 @@
 #include "wire/net/keys.h"
-
+#include "wire/net/key_records.h"
 #include "wire/net/endpoint.h"
 #include "wire/net/own_keys.h"
 
@@ -120,6 +120,20 @@ TEST_F(Keys, WhatIsNoTokenIsRefusedAndNotRepeated) {
     EXPECT_EQ(parsed.status().message().find(good.substr(good.size() - 40, 20)), std::string::npos);
   }
   EXPECT_FALSE(parse_token(std::string(1 << 20, '.')).ok());
+}
+
+TEST(KeyRecord, TakesANameOfAnyBytes) {
+  const std::string key = make_keys().value().public_key;
+  for (const std::string& name :
+       {std::string("\xff\xc3"), std::string(10'000, '\0'), std::string(10'000, '"'), std::string()}) {
+    const std::string text = record_text({.role = LinkRole::kDriver, .public_key = key, .name = name, .expires_s = 9});
+    EXPECT_LT(text.size(), 4'096u);
+    const KeyRecord record = parse_record(text).value();
+    EXPECT_EQ(record.public_key, key);
+    EXPECT_EQ(record.expires_s, 9);
+  }
+  EXPECT_FALSE(parse_record("{}").ok());
+  EXPECT_FALSE(parse_record("[").ok());
 }
 
 TEST(Endpoint, IsTakenApart) {
