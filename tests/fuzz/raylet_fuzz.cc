@@ -4,6 +4,7 @@
 #include "raylet/client_messages.h"
 #include "raylet/testing/fake_world.h"
 #include "tests/fuzz/fuzz.h"
+#include "wire/node_resources.h"
 
 namespace manta::fuzz {
 namespace {
@@ -89,8 +90,17 @@ class Raylet {
         if (Result<wire::FromHead> message = wire::decode_from_head(bytes); message.ok())
           world_.feed(HeadSays{std::move(*message)});
         return;
-      case kMembers: return with<wire::Members>(bytes, [&](auto& m) { world_.feed(MembersChanged{std::move(m)}); });
-      case kView: return with<wire::View>(bytes, [&](auto& m) { world_.feed(ViewChanged{std::move(m)}); });
+      // The head lets nobody in whose amounts make no sense.
+      case kMembers:
+        return with<wire::Members>(bytes, [&](auto& m) {
+          std::erase_if(m.joined, [](const auto& one) { return !wire::validate(one.capacity).ok(); });
+          world_.feed(MembersChanged{std::move(m)});
+        });
+      case kView:
+        return with<wire::View>(bytes, [&](auto& m) {
+          std::erase_if(m.changed, [](const auto& one) { return !wire::validate(one.available).ok(); });
+          world_.feed(ViewChanged{std::move(m)});
+        });
       case kStart: return world_.starting.empty() ? void() : void(world_.start_one());
       default: return world_.bury_killed();
     }
