@@ -140,7 +140,8 @@ Result<LocalNode> start_local_node(const char* daemon_hint) {
                                                        {"MANTA_STORE_WARM_BYTES", "--store-warm-bytes"},
                                                        {"MANTA_SPILL_DIR", "--spill-dir"},
                                                        {"MANTA_SPILL_BYTES", "--spill-bytes"},
-                                                       {"MANTA_RESOURCES", "--resources"}};
+                                                       {"MANTA_RESOURCES", "--resources"},
+                                                       {"MANTA_QUOTA", "--job-quota"}};
   // With an address it joins that cluster, and its driver's work runs on the other nodes.
   if (const char* const address = setting("MANTA_ADDRESS")) {
     words.insert(words.end(), {"--address", address});

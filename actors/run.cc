@@ -185,15 +185,14 @@ int run_driver(int argc, char** argv, const std::function<int(int, char**)>& pro
 }
 
 /// `--manta-address X` or `--manta-address=X` is for us, not for the program: it stands for MANTA_ADDRESS.
-void take_address(int& argc, char** argv) {
-  constexpr std::string_view kFlag = "--manta-address";
+void take_flag(std::string_view flag, const char* variable, int& argc, char** argv) {
   int kept = 1;
   for (int i = 1; i < argc; ++i) {
     const std::string_view word = argv[i];
-    if (word == kFlag && i + 1 < argc) {
-      ::setenv("MANTA_ADDRESS", argv[++i], 1);
-    } else if (word.starts_with(kFlag) && word.substr(kFlag.size()).starts_with('=')) {
-      ::setenv("MANTA_ADDRESS", argv[i] + kFlag.size() + 1, 1);
+    if (word == flag && i + 1 < argc) {
+      ::setenv(variable, argv[++i], 1);
+    } else if (word.starts_with(flag) && word.substr(flag.size()).starts_with('=')) {
+      ::setenv(variable, argv[i] + flag.size() + 1, 1);
     } else {
       argv[kept++] = argv[i];
     }
@@ -215,7 +214,8 @@ int run_main(int argc, char** argv, const std::function<int(int, char**)>& progr
     std::fprintf(stderr, "manta: MANTA_MODE is \"%s\"; it may be \"inline\", \"local\" or unset\n", mode);
     return 2;
   }
-  take_address(argc, argv);
+  take_flag("--manta-address", "MANTA_ADDRESS", argc, argv);
+  take_flag("--manta-quota", "MANTA_QUOTA", argc, argv);
   return run_driver(argc, argv, program, daemon);
 }
 

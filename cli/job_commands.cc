@@ -3,6 +3,7 @@
 #include "cli/output.h"
 #include "wire/job_messages.h"
 #include "wire/net/sha256.h"
+#include "wire/quota.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -25,6 +26,7 @@ struct Settings {
   wire::SubmitJob spec;
   std::vector<std::string> env;
   std::string deadline;
+  std::string quota;
   bool wait = false;
   uint64_t job = 0;
   uint64_t offset = 0;
@@ -94,6 +96,10 @@ void read_command_line(Settings& settings, std::string& path) {
     const size_t equals = entry.find('=');
     if (equals == 0 || equals == std::string::npos) throw Failed("--env: '" + entry + "' is not NAME=VALUE");
     settings.spec.env[entry.substr(0, equals)] = entry.substr(equals + 1);
+  }
+  if (!settings.quota.empty()) {
+    (void)must(wire::parse_quota(settings.quota));
+    settings.spec.env["MANTA_QUOTA"] = settings.quota;
   }
   if (!settings.deadline.empty()) settings.spec.deadline_us = parse_duration_us(settings.deadline);
   if (settings.spec.key.empty()) settings.spec.key = random_key();
@@ -221,6 +227,8 @@ void add_job_commands(CLI::App& app, const std::shared_ptr<const Where>& where) 
   to_submit->add_option("--retries", settings->spec.retries, "run it again so often, when it is killed or its node is lost");
   to_submit->add_flag("--retry-exits", settings->spec.retry_exits, "and when it ends with another exit code than 0");
   to_submit->add_option("--deadline", settings->deadline, "stop it after this time, such as 90s, 30m or 2h");
+  to_submit->add_option("--quota", settings->quota,
+                        "the most that the job may hold at a time, such as cpus=8,gpus=2,memory=4000000000 (bytes)");
   to_submit->add_option("--key", settings->spec.key, "submitted again with the same key it is the same job");
   to_submit->add_flag("--wait", settings->wait, "write its log here and end with its exit code");
   CLI::App* const to_read = add("logs", "what a job's program printed", logs);

@@ -34,7 +34,7 @@ const std::vector<List>& lists() {
       {"actors", ListOf::kActors, {"actor", "class", "name", "state", "node", "pid", "restarts", "cause"}},
       {"tasks", ListOf::kTasks, {"node", "state", "pid", "seconds", "resources", "job", "owner", "why"}},
       {"objects", ListOf::kObjects, {"node", "object", "size_bytes", "state", "owner"}},
-      {"jobs", ListOf::kJobs, {"job", "state", "name", "node", "attempt", "exit_code", "cause"}},
+      {"jobs", ListOf::kJobs, {"job", "state", "name", "node", "attempt", "exit_code", "quota", "quota_held", "cause"}},
       {"placement-groups",
        ListOf::kPlacementGroups,
        {"group", "state", "strategy", "bundles", "nodes", "name", "job", "why"}},

@@ -22,6 +22,7 @@ HeadEffects HeadCore::step(wire::NodeNumber from, wire::ToHead message, int64_t 
   }
   std::visit([this](auto& one) { on(one); }, message);
   if (policy_.take_growth()) groups_.room_grew(now_us_);
+  settle_quotas();
   if (number != 0 && !std::exchange(is_repeat_, false) && !effects_.records.empty()) {
     if (const auto heard = heard_.find(from); heard != heard_.end()) {
       heard->second.durable = number;
@@ -48,6 +49,8 @@ void HeadCore::on(wire::HeadClientJoined& message) {
   job.driver = message.process;
   job.name = message.job_name;
   if (const Membership::Member* member = members_.find(from_)) job.submission = submission_of(member->info);
+  job.quota = message.quota;
+  begin_quota(job);
   effects_.records.push_back(to_record(job));
 }
 
@@ -62,6 +65,7 @@ void HeadCore::end_job(uint64_t driver, const wire::WireStatus& cause) {
     job.ended = ended_jobs_.empty() ? 1 : ended_jobs_.rbegin()->first + 1;
     job.cause = cause;
     ended_jobs_[job.ended] = driver;
+    quotas_.end(driver);
     effects_.records.push_back(to_record(job));
   }
   if (ended_jobs_.size() > settings_.max_ended_jobs) {
@@ -78,7 +82,7 @@ void HeadCore::end_process(uint64_t process, const wire::WireStatus& why) {
   processes_.erase(process);
   forgotten_up_to_.erase(process);
   end_job(process, why);
-  GroupStep step{policy_, now_us_};
+  GroupStep step{policy_, now_us_, &quotas_};
   groups_.job_ended(process, step);
   carry_out(step);
   for (auto it = early_watches_.begin(); it != early_watches_.end();) {
@@ -106,6 +110,7 @@ void HeadCore::end_process(uint64_t process, const wire::WireStatus& why) {
     end_worker(actor, false, "the owner of its actor ended");
     bury(actor, wire::to_wire(Status(Code::kDied, cause.message())));
   }
+  retry_for_quota(process);  // detached actors that waited for their job's
 }
 
 void HeadCore::on(wire::HeadRequest& message) {
@@ -128,6 +133,7 @@ Status HeadCore::check(const wire::CreateActor& spec) const {
     return Status(Code::kExists, "an actor named '" + spec.name + "' lives already in name space '" + spec.name_space + "'");
   if (is_alone() && !(spec.scheduling_class.labels.empty() && spec.scheduling_class.node <= wire::kHeadNode))
     return Status(Code::kInvalid, "a local session is one node without labels: there is no place to choose");
+  if (spec.scheduling_class.group == 0) MANTA_RETURN_IF_ERROR(quotas_.check(spec.job, spec.scheduling_class.resources));
   return is_alone() ? Status() : validate(spec.scheduling_class.resources);
 }
 

@@ -18,6 +18,7 @@
 #pragma once
 
 #include "head/job_orders.h"
+#include "head/job_quotas.h"
 #include "head/job_table.h"
 #include "head/membership.h"
 #include "head/placement_groups.h"
@@ -46,6 +47,7 @@ struct HeadSettings {
   size_t max_ended_jobs = 1'000;  ///< Remembered, for lists.
   size_t max_lineage_bytes = size_t{64} << 20;
   size_t max_drain_waiters = 100;  ///< A node: who hears when it is gone.
+  wire::Amounts job_quota = {};   ///< Of every job, besides its own; empty: none.
   MembershipSettings membership = {};
   JobSettings jobs = {};
 };
@@ -91,6 +93,7 @@ class HeadCore {
     int32_t worker_pid = 0;
     wire::WireStatus cause;
     std::set<uint64_t> watchers;
+    bool waits_for_quota = false;
     int quick_deaths = 0;  ///< In a row, of incarnations that did not live kLongLifeUs.
     /// Its node is drained: it leaves for another once each of `awaited` has said ReleaseActor. Not stored: a head that was
     /// restarted asks again.
@@ -107,6 +110,7 @@ class HeadCore {
   [[nodiscard]] const Actor* find(const wire::ActorKey& actor) const;
   [[nodiscard]] const Membership& members() const { return members_; }
   [[nodiscard]] const PlacementGroups& groups() const { return groups_; }
+  [[nodiscard]] const JobQuotas& quotas() const { return quotas_; }
   [[nodiscard]] const JobTable& submitted() const { return jobs_table_; }
   [[nodiscard]] size_t lineage_bytes() const { return lineage_bytes_; }
   [[nodiscard]] size_t lineage_tasks() const { return lineage_.size(); }
@@ -129,6 +133,7 @@ class HeadCore {
   void on(wire::JobReport& message);
   void on(wire::JobLogPart& message);
   void on(wire::GetProgramPart& message);
+  void on(wire::QuotaReport& message);
 
   void end_job(uint64_t driver, const wire::WireStatus& cause);
   [[nodiscard]] bool is_running(uint64_t job) const;
@@ -165,6 +170,16 @@ class HeadCore {
   [[nodiscard]] PlacementPolicy::Choice choose(const Actor& actor, int32_t& bundle) const;
   void set_node(Actor& actor, wire::NodeNumber node, int32_t bundle = -1);
   void retry_unplaced(wire::NodeNumber node);
+
+  // Quotas of jobs.
+  void begin_quota(const JobRecord& job);
+  /// After a replay: what was placed counts.
+  void charge_all();
+  /// Nothing is given while a node of the head's earlier life has not said what it has.
+  void note_all_there();
+  void note_quota_wait(Actor& actor, bool waits);
+  void retry_for_quota(uint64_t job);
+  void settle_quotas();
   void restart_or_bury(Actor& actor, const wire::WireStatus& cause);
   void bury(Actor& actor, wire::WireStatus cause);
   void end_worker(const Actor& actor, bool drain, const std::string& reason);
@@ -239,6 +254,8 @@ class HeadCore {
   PlacementPolicy policy_;
   PlacementGroups groups_;
   JobTable jobs_table_;
+  JobQuotas quotas_;
+  std::map<uint64_t, std::map<wire::Resources, std::set<wire::ActorKey>>> quota_waits_;  // by job and demand
   std::map<uint64_t, std::set<wire::ActorKey>> in_group_;  // actors that are not dead, by the group they ask for
   std::string cluster_;                                    // empty: alone
   bool has_begun_ = false;                                 // the head's own node has joined in this life

@@ -39,6 +39,10 @@ void HeadCore::on(wire::HeadActorEvent& message) {
       if (actor.is_moving && !actor.is_draining)
         return restart_or_bury(actor, wire::to_wire(wire::preempted("its node is drained")));
       return bury(actor, wire::to_wire(Status(Code::kDied, "it ended when its last handle was gone")));
+    case wire::ActorEvent::kLent:
+    case wire::ActorEvent::kTookBack:
+      return quotas_.lend(actor.spec.job, {message.actor.owner, message.actor.sequence},
+                          static_cast<wire::ActorEvent>(message.event) == wire::ActorEvent::kLent);
   }
 }
 
@@ -73,6 +77,12 @@ void HeadCore::set_node(Actor& actor, NodeNumber node, int32_t bundle) {
     groups_.count_actor(group, actor.bundle, -1);
     on_node_[actor.node].erase(actor.spec.actor);
   }
+  const JobQuotas::Key key{actor.spec.actor.owner, actor.spec.actor.sequence};
+  if (node == 0) {
+    quotas_.refund(actor.spec.job, key);
+  } else if (group == 0) {
+    quotas_.charge(actor.spec.job, key, actor.spec.scheduling_class.resources);
+  }
   actor.node = node;
   actor.bundle = node == 0 ? -1 : bundle;
   if (node == 0) return;
@@ -84,7 +94,12 @@ void HeadCore::set_node(Actor& actor, NodeNumber node, int32_t bundle) {
 void HeadCore::place(Actor& actor, int64_t delay_us) {
   const wire::CreateActor& spec = actor.spec;
   int32_t bundle = -1;
-  const PlacementPolicy::Choice choice = choose(actor, bundle);
+  const std::string lacks =
+      spec.scheduling_class.group != 0
+          ? ""
+          : quotas_.lacks(spec.job, {spec.actor.owner, spec.actor.sequence}, spec.scheduling_class.resources);
+  const PlacementPolicy::Choice choice = lacks.empty() ? choose(actor, bundle) : PlacementPolicy::Choice{.why = lacks};
+  note_quota_wait(actor, !lacks.empty());
   set_node(actor, choice.node, bundle);
   if (choice.is_hopeless) return bury(actor, wire::to_wire(Status(Code::kInvalid, choice.why)));
   if (choice.node == 0) {
@@ -117,7 +132,8 @@ void HeadCore::place(Actor& actor, int64_t delay_us) {
                                     .delay_us = delay_us,
                                     .may_restart = may_restart,
                                     .number = policy_.charge(choice.node, std::move(amounts), now_us_),
-                                    .job = spec.job});
+                                    .job = spec.job,
+                                    .is_metered = actor.bundle < 0 && quotas_.is_limited(spec.job)});
 }
 
 // Only those that this node could ever hold are looked at: there may be very many.
@@ -126,6 +142,7 @@ void HeadCore::retry_unplaced(NodeNumber node) {
   if (candidate == nullptr || !candidate->takes_work) return;
   std::vector<ActorKey> could;
   for (const ActorKey& key : unplaced_) {
+    if (actors_.at(key).waits_for_quota) continue;
     const wire::SchedulingClass& what = actors_.at(key).spec.scheduling_class;
     const wire::NodeResources& capacity = candidate->info.capacity;
     if (what.group == 0 && wire::has_labels(candidate->info.labels, what.labels) && fits(capacity, capacity, what.resources))
@@ -164,6 +181,7 @@ void HeadCore::bury(Actor& actor, wire::WireStatus cause) {
   actor.cause = std::move(cause);
   if (!actor.spec.name.empty()) names_.erase({actor.spec.name_space, actor.spec.name});
   set_node(actor, 0);
+  note_quota_wait(actor, false);
   unplaced_.erase(actor.spec.actor);
   if (const auto group = in_group_.find(actor.spec.scheduling_class.group); group != in_group_.end()) {
     group->second.erase(actor.spec.actor);

@@ -11,7 +11,7 @@ using wire::ActorKey;
 using wire::ActorPhase;
 
 void HeadCore::on_request(uint64_t from, wire::CreatePlacementGroup& message) {
-  GroupStep step{policy_, now_us_};
+  GroupStep step{policy_, now_us_, &quotas_};
   const Result<uint64_t> group = groups_.create(message, from, job_of(from), step);
   if (!group.ok())
     return answer(from, message.request,
@@ -36,7 +36,7 @@ uint64_t HeadCore::job_of(uint64_t process) const {
 }
 
 void HeadCore::on_request(uint64_t, wire::RemovePlacementGroup& message) {
-  GroupStep step{policy_, now_us_};
+  GroupStep step{policy_, now_us_, &quotas_};
   if (!groups_.remove(message.group, "it was removed", step)) return;
   carry_out(step);
 }
@@ -47,7 +47,7 @@ void HeadCore::on_request(uint64_t from, wire::GetPlacementGroup& message) {
 }
 
 void HeadCore::on(wire::BundlesPrepared& message) {
-  GroupStep step{policy_, now_us_};
+  GroupStep step{policy_, now_us_, &quotas_};
   groups_.prepared(from_, message, step);
   carry_out(step);
 }

@@ -75,8 +75,11 @@ Row row_of(const wire::JobInfo& job, const std::string& key) {
           {"cause", job.cause.message}};
 }
 
-Row row_of(const JobRecord& job) {
-  return {{"job", JobId{job.driver}.to_string()},
+Row row_of(const JobRecord& job, const JobQuotas& quotas) {
+  const wire::Amounts* quota = quotas.quota_of(job.driver);
+  return {{"quota", quota == nullptr ? "" : wire::describe_amounts(*quota)},
+          {"quota_held", quota == nullptr ? "" : wire::describe_amounts(quotas.held(job.driver))},
+          {"job", JobId{job.driver}.to_string()},
           {"kind", job.submission == 0 ? "driver" : "attempt"},
           {"submission", std::to_string(job.submission)},
           {"name", job.name},
@@ -122,7 +125,7 @@ wire::Listed page_of(const Table& table, const wire::ListRequest& request) {
 }
 
 // Submitted ones first: their numbers are smaller than those of drivers.
-wire::Listed page_of_jobs(const JobTable& table, const std::map<uint64_t, JobRecord>& drivers,
+wire::Listed page_of_jobs(const JobTable& table, const std::map<uint64_t, JobRecord>& drivers, const JobQuotas& quotas,
                           const wire::ListRequest& request) {
   const std::map<uint64_t, JobTable::Job>& submitted = table.jobs();
   wire::ListPage page(request);
@@ -131,7 +134,8 @@ wire::Listed page_of_jobs(const JobTable& table, const std::map<uint64_t, JobRec
   for (; job != submitted.end() && page.has_room(); ++job)
     page.add(cursor_of(job->first), row_of(table.info_of(job->second), job->second.row.spec.key));
   auto driver = drivers.upper_bound(std::max(after, JobTable::kMaxJob - 1));
-  for (; driver != drivers.end() && page.has_room(); ++driver) page.add(cursor_of(driver->first), row_of(driver->second));
+  for (; driver != drivers.end() && page.has_room(); ++driver)
+    page.add(cursor_of(driver->first), row_of(driver->second, quotas));
   return std::move(page).finish(job == submitted.end() && driver == drivers.end());
 }
 
@@ -150,7 +154,7 @@ void HeadCore::on_request(uint64_t from, wire::ListRequest& message) {
     switch (static_cast<wire::ListOf>(message.what)) {
       case wire::ListOf::kNodes: return page_of(members_.members(), message);
       case wire::ListOf::kActors: return page_of(actors_, message);
-      case wire::ListOf::kJobs: return page_of_jobs(jobs_table_, jobs_, message);
+      case wire::ListOf::kJobs: return page_of_jobs(jobs_table_, jobs_, quotas_, message);
       case wire::ListOf::kPlacementGroups: return page_of(groups_.groups(), message);
       default: return no_list(message);
     }

@@ -61,6 +61,8 @@ void HeadCore::begin_life(const wire::Join& own) {
   members_.start(life_, now_us_);
   groups_.start(life_, false);
   jobs_table_.start(now_us_);
+  charge_all();
+  note_all_there();
 }
 
 void HeadCore::on(wire::Join& message) {
@@ -102,8 +104,12 @@ void HeadCore::take_up_members() {
 }
 
 void HeadCore::greet(NodeNumber number, uint64_t nonce) {
-  say(number,
-      wire::Joined{.nonce = nonce, .number = number, .cluster = cluster_, .members = members_.infos(), .life = life_});
+  say(number, wire::Joined{.nonce = nonce,
+                           .number = number,
+                           .cluster = cluster_,
+                           .members = members_.infos(),
+                           .life = life_,
+                           .job_quota = settings_.job_quota});
 }
 
 void HeadCore::on(wire::Heartbeat& message) {
@@ -151,10 +157,11 @@ HeadEffects HeadCore::tick(int64_t now_us) {
   for (const wire::NodeGone& gone : overdue.gone)
     if (members_.find(gone.number) != nullptr)
       node_gone(gone.number, wire::from_wire(gone.cause));  // else it went with another
-  GroupStep step{policy_, now_us};
+  GroupStep step{policy_, now_us, &quotas_};
   groups_.tick(step);
   carry_out(step);
   if (policy_.take_growth()) groups_.room_grew(now_us_);
+  settle_quotas();
   tick_jobs();
   return std::exchange(effects_, {});
 }
@@ -187,6 +194,8 @@ void HeadCore::node_gone(NodeNumber number, const Status& why, bool in_order) {
   const wire::WireStatus cause = wire::to_wire(why.with_context("node " + info.name + " was lost"));
   members_.remove(number);
   policy_.remove(number);
+  quotas_.node_lost(number);
+  note_all_there();
   effects_.records.push_back(removal(NodeRecord{info, 0}));
   if (const auto heard = heard_.extract(number); heard && heard.mapped().durable != 0)
     effects_.records.push_back(removal(HeardRecord{number, 0}));
@@ -201,7 +210,7 @@ void HeadCore::node_gone(NodeNumber number, const Status& why, bool in_order) {
     if (node.node == number) ended.push_back(process);
   for (uint64_t process : ended) end_process(process, cause);
   end_strangers_of(number, cause);
-  GroupStep step{policy_, now_us_};
+  GroupStep step{policy_, now_us_, &quotas_};
   groups_.node_lost(number, step);
   carry_out(step);
   jobs_of_node_lost(number, cause, in_order);
@@ -247,8 +256,10 @@ void HeadCore::on(wire::HeadNodeReturns& message) {
     policy_.count_actor(from_, static_cast<int32_t>(placed->second.size()));
   greet(from_, members_.find(from_)->nonce);
   for (wire::HeadClientJoined& client : message.clients) on(client);
+  for (wire::QuotaReport& report : message.quotas) on(report);
+  note_all_there();
   end_strangers_of(from_, wire::to_wire(Status(Code::kDied, "it ended while the head was away")));
-  GroupStep step{policy_, now_us_};
+  GroupStep step{policy_, now_us_, &quotas_};
   groups_.node_returned(from_, message.bundles, step);
   carry_out(step);
   take_actors_back(message);

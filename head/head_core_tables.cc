@@ -135,13 +135,14 @@ void HeadCore::check_invariants() const {
   members_.check_invariants();
   groups_.check_invariants();
   jobs_table_.check_invariants();
+  quotas_.check_invariants();
   size_t dead = 0;
   std::array<uint64_t, 4> in_phase{};
   for (const auto& [key, actor] : actors_) {
     ++in_phase[static_cast<size_t>(actor.phase)];
     MANTA_CHECK(actor.incarnation > static_cast<uint32_t>(actor.restarts_used), actor.incarnation);
     if (actor.phase == ActorPhase::kDead) {
-      MANTA_CHECK(actor.node == 0 && !unplaced_.contains(key), key.sequence);
+      MANTA_CHECK(actor.node == 0 && !unplaced_.contains(key) && !actor.waits_for_quota, key.sequence);
     } else {
       MANTA_CHECK(unplaced_.contains(key) == (actor.node == 0), key.sequence);
       MANTA_CHECK(actor.node == 0 || is_alone() || members_.find(actor.node) != nullptr, key.sequence, actor.node);

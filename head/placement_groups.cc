@@ -30,6 +30,18 @@ Status check(const wire::CreatePlacementGroup& spec) {
   return {};
 }
 
+wire::Resources sum_of(const std::vector<wire::Resources>& bundles) {
+  wire::Resources sum;
+  for (const wire::Resources& bundle : bundles) {
+    sum.cpus += bundle.cpus;
+    sum.gpus += bundle.gpus;
+    sum.gpu_memory_bytes += bundle.gpu_memory_bytes;
+    sum.memory_bytes += bundle.memory_bytes;
+    for (const auto& [name, amount] : bundle.custom) sum.custom[name] += amount;
+  }
+  return sum;
+}
+
 int64_t backoff_us(int times_before) {
   return std::min(PlacementGroups::kFirstBackoffUs << std::min(times_before, 10), PlacementGroups::kMaxBackoffUs);
 }
@@ -74,6 +86,7 @@ Result<uint64_t> PlacementGroups::create(const wire::CreatePlacementGroup& spec,
                                          GroupStep& step) {
   if (const auto known = by_request_.find({owner, spec.request}); known != by_request_.end()) return known->second;
   MANTA_RETURN_IF_ERROR(check(spec));
+  if (step.quotas != nullptr) MANTA_RETURN_IF_ERROR(step.quotas->check(job, sum_of(spec.bundles)));
   if (groups_.size() >= kMaxGroups) return Status(Code::kFull, "there are too many placement groups");
   Group& group = groups_[++last_group_];
   group.row = {.group = last_group_, .owner = owner, .job = job, .spec = spec, .attempt = first_attempt_, .nodes = {}};
@@ -137,6 +150,11 @@ std::optional<std::vector<NodeNumber>> PlacementGroups::places_for(const Group& 
 }
 
 void PlacementGroups::attempt(Group& group, GroupStep& step, bool may_ask_back) {
+  if (step.quotas != nullptr && step.quotas->is_limited(group.row.job)) {
+    const std::string lacks = step.quotas->lacks(group.row.job, {0, group.row.group}, sum_of(group.row.spec.bundles));
+    if (!lacks.empty() && may_ask_back) try_later(group, lacks, step);
+    if (!lacks.empty()) return;
+  }
   std::optional<std::vector<NodeNumber>> places = places_for(group, step.policy, false);
   group.asks_back = !places && may_ask_back && group.refusals >= kPatience;
   if (group.asks_back) places = places_for(group, step.policy, true);
@@ -151,6 +169,7 @@ void PlacementGroups::prepare(Group& group, GroupStep& step) {
   const std::vector<wire::Resources>& bundles = group.row.spec.bundles;
   group.row.attempt = std::max(group.row.attempt, first_attempt_) + 1;
   enter(group, State::kPreparing);
+  if (step.quotas != nullptr) step.quotas->charge(group.row.job, {0, group.row.group}, sum_of(bundles));
   set_due(group, step.now_us + kPrepareUs);
   std::map<NodeNumber, wire::PrepareBundles> prepare;
   // Those that are hardest to fit first: a raylet takes them in this order, as the packing did.
@@ -233,6 +252,7 @@ void PlacementGroups::release(Group& group, const std::string& reason, GroupStep
     }
   }
   for (const auto& [node, charge] : group.charges) step.policy.refund(node, charge);
+  if (step.quotas != nullptr) step.quotas->refund(group.row.job, {0, group.row.group});
   group.charges.clear();
   group.unanswered.clear();
   group.row.nodes.clear();
@@ -312,6 +332,11 @@ void PlacementGroups::node_returned(NodeNumber node, const std::vector<wire::Hel
     try_later(groups_.at(number), "node " + std::to_string(node) + " does not hold its bundles any more", step);
     set_due(groups_.at(number), step.now_us);
   }
+}
+
+void PlacementGroups::charge_all(JobQuotas& quotas) const {
+  for (const auto& [number, group] : groups_)
+    if (!group.row.nodes.empty()) quotas.charge(group.row.job, {0, number}, sum_of(group.row.spec.bundles));
 }
 
 void PlacementGroups::job_ended(uint64_t job, GroupStep& step) {

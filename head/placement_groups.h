@@ -18,6 +18,7 @@
 // Pure; owned by the head's core. An attempt costs O(bundles x nodes) as a rule.
 #pragma once
 
+#include "head/job_quotas.h"
 #include "head/placement_policy.h"
 #include "head/records.h"
 #include "wire/head_link.h"
@@ -35,6 +36,7 @@ namespace manta::head {
 struct GroupStep {
   PlacementPolicy& policy;
   int64_t now_us = 0;
+  JobQuotas* quotas = nullptr;  ///< None: nobody has one.
 
   std::vector<wire::ToNode> messages = {};
   std::vector<Record> records = {};
@@ -103,6 +105,9 @@ class PlacementGroups {
   };
   [[nodiscard]] Place place_of(const wire::SchedulingClass& what) const;
   void count_actor(uint64_t group, int32_t bundle, int32_t more);
+
+  /// After `replay`: what is reserved counts for its job.
+  void charge_all(JobQuotas& quotas) const;
 
   void check_invariants() const;
 

@@ -187,6 +187,7 @@ void ClusterSide::on_frame(const wire::LinkEvent& event) {
     case NodeType::kProcessGone: return with<wire::ProcessGone>(event, &ClusterSide::handle);
     case NodeType::kRemoteLease: return with<wire::RemoteLease>(event, &ClusterSide::handle);
     case NodeType::kLeaseSpilled: return with<wire::LeaseSpilled>(event, &ClusterSide::handle);
+    case NodeType::kLeaseNews: return with<wire::LeaseNews>(event, &ClusterSide::handle);
     case NodeType::kGetJob: return with<wire::GetJob>(event, &ClusterSide::handle);
     case NodeType::kJob: return with<wire::Job>(event, &ClusterSide::handle);
     case NodeType::kGetProgram: return with<wire::GetProgram>(event, &ClusterSide::handle);
@@ -344,6 +345,7 @@ void ClusterSide::carry_out(const AskLease& effect) {
   send(effect.node, effect.message);
 }
 void ClusterSide::carry_out(const SpillLease& effect) { send(effect.node, effect.message); }
+void ClusterSide::carry_out(const TellLease& effect) { send(effect.node, effect.message); }
 
 void ClusterSide::carry_out(const TellGone& effect) {
   std::set<NodeNumber> nodes = effect.nodes;
@@ -396,6 +398,7 @@ void ClusterSide::handle(NodeNumber from, wire::RemoteLease& message) { node_.st
 void ClusterSide::handle(NodeNumber from, wire::LeaseSpilled& message) {
   node_.step(LeaseSpilledBack{from, std::move(message)});
 }
+void ClusterSide::handle(NodeNumber from, wire::LeaseNews& message) { node_.step(LeaseHeard{from, message}); }
 
 // ---------------------------------------------------------------------------------------------------- channels
 
@@ -464,7 +467,7 @@ void ClusterSide::client_gone(ProcessId process) {
 
 // ---------------------------------------------------------------------------------------------------- jobs
 
-void ClusterSide::serve_job(const wire::Hello& driver, JobId job) {
+void ClusterSide::serve_job(const wire::Hello& driver, JobId job, const wire::Amounts& quota) {
   own_job_ = wire::JobSpec{.job = job.value,
                            .name = driver.job_name,
                            .build_id = driver.build_id,
@@ -473,7 +476,8 @@ void ClusterSide::serve_job(const wire::Hello& driver, JobId job) {
                            .program_bytes = 0,
                            .arguments = driver.arguments,
                            .working_directory = driver.working_directory,
-                           .env = driver.env};
+                           .env = driver.env,
+                           .quota = quota};
   own_program_path_ = "/proc/" + std::to_string(driver.pid) + "/exe";
 }
 
@@ -541,7 +545,8 @@ void ClusterSide::program_came(uint64_t job, const Result<std::string>& path) {
                          .arguments = spec.arguments,
                          .working_directory = has_folder ? spec.working_directory : self_.session_dir,
                          .env = spec.env,
-                         .build_id = spec.build_id}});
+                         .build_id = spec.build_id,
+                         .quota = spec.quota}});
 }
 
 void ClusterSide::carry_out(const DropJob& effect) {

@@ -96,12 +96,13 @@ class ClusterSide {
   void carry_out(const HandOn& effect);
   void carry_out(const AskLease& effect);
   void carry_out(const SpillLease& effect);
+  void carry_out(const TellLease& effect);
   void carry_out(const TellGone& effect);
   void carry_out(const ReportSoon&) { is_beat_wanted_ = true; }
   void carry_out(const DropJob& effect);
 
   /// The driver of this node: whom to ask for its program.
-  void serve_job(const wire::Hello& driver, JobId job);
+  void serve_job(const wire::Hello& driver, JobId job, const wire::Amounts& quota);
   /// A client of this node is gone: its channels close.
   void client_gone(ProcessId process);
 
@@ -129,6 +130,7 @@ class ClusterSide {
   void handle(wire::NodeNumber from, wire::ProcessGone& message);
   void handle(wire::NodeNumber from, wire::RemoteLease& message);
   void handle(wire::NodeNumber from, wire::LeaseSpilled& message);
+  void handle(wire::NodeNumber from, wire::LeaseNews& message);
   void handle(wire::NodeNumber from, wire::GetJob& message);
   void handle(wire::NodeNumber from, wire::Job& message);
   void handle(wire::NodeNumber from, wire::GetProgram& message);

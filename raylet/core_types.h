@@ -101,7 +101,8 @@ struct JobPlan {
   std::vector<std::string> arguments;  ///< Without the program's own name.
   std::string working_directory;
   std::map<std::string, std::string> env;
-  std::string build_id;  ///< That its workers must have.
+  std::string build_id;      ///< That its workers must have.
+  wire::Amounts quota = {};  ///< Empty: none.
 };
 
 /// The answer to FetchJob.
@@ -120,6 +121,12 @@ struct LeaseAsked {
 struct LeaseSpilledBack {
   wire::NodeNumber from = 0;
   wire::LeaseSpilled message;
+};
+
+/// What became of a metered lease of an owner here, on another node.
+struct LeaseHeard {
+  wire::NodeNumber from = 0;
+  wire::LeaseNews message;
 };
 
 /// A process of another node is now connected to, or watched by, this client: its end must be heard of, by whatever way.
@@ -157,7 +164,7 @@ struct ObjectsLeft {
 struct Tick {};
 
 using Event = std::variant<ClientJoined, FromClient, ClientGone, WorkerSpawned, WorkerExited, SpawnFailed, HeadSays,
-                           MemorySampled, JobFetched, LeaseAsked, LeaseSpilledBack, PeerMet, RemoteProcessGone,
+                           MemorySampled, JobFetched, LeaseAsked, LeaseSpilledBack, LeaseHeard, PeerMet, RemoteProcessGone,
                            MembersChanged, ViewChanged, DrainAsked, ObjectsLeft, Tick>;
 
 // ---------------------------------------------------------------------------------------------------- effects
@@ -239,6 +246,12 @@ struct SpillLease {
   wire::LeaseSpilled message;
 };
 
+/// To the raylet of the owner.
+struct TellLease {
+  wire::NodeNumber node = 0;
+  wire::LeaseNews message;
+};
+
 /// A client ended: every node that dealt with it must know; of these the core knows that they did.
 struct TellGone {
   wire::ProcessGone message;
@@ -273,7 +286,7 @@ struct EndNode {
 };
 
 using Effect = std::variant<Send, Connect, Spawn, KillWorker, Disconnect, TellHead, FetchJob, HandOn, AskLease, SpillLease,
-                            TellGone, ReportSoon, DropJob, ListObjects, RemovePath, EndNode>;
+                            TellLease, TellGone, ReportSoon, DropJob, ListObjects, RemovePath, EndNode>;
 using Effects = std::vector<Effect>;
 
 }  // namespace manta::raylet

@@ -102,6 +102,8 @@ Status apply(NodeOptions& options, std::string_view flag, std::string_view value
   } else if (flag == "--spill-bytes") {
     MANTA_ASSIGN_OR_RETURN(const int64_t bytes, parse_integer(flag, value));
     options.spill_bytes = static_cast<uint64_t>(bytes);
+  } else if (flag == "--job-quota") {
+    MANTA_ASSIGN_OR_RETURN(options.job_quota, wire::parse_quota(value));
   } else if (flag == "--resources") {
     MANTA_ASSIGN_OR_RETURN(options.capacity.custom, parse_resources(value));
   } else {

@@ -8,6 +8,9 @@
 //
 // A node of the third kind takes --drain-deadline SECONDS (60): how long SIGTERM lets it finish what it does.
 //
+// --job-quota KIND=AMOUNT,... is the most that the job of this node's driver, at the head each job, may hold at a time
+// (cpus, gpus, memory in bytes, gpu_memory, custom resources).
+//
 // The second is the head's node of a cluster, the third one of its other nodes; with --driver-fd that of a driver, which
 // takes no work. Without --listen a node listens on any port of 127.0.0.1.
 //

@@ -8,8 +8,9 @@ Status HeadOutbox::add(wire::ToHead message) {
   if (const auto* gone = std::get_if<wire::HeadClientGone>(&message)) kept.ended_client = gone->process;
   if (const auto* event = std::get_if<wire::HeadActorEvent>(&message)) {
     const auto what = static_cast<wire::ActorEvent>(event->event);
-    if (what != wire::ActorEvent::kWaiting && what != wire::ActorEvent::kStarted)
-      kept.ended_actor = {event->actor, event->incarnation, event->worker, event->worker_pid};
+    const bool is_end =
+        what == wire::ActorEvent::kRefused || what == wire::ActorEvent::kEnded || what == wire::ActorEvent::kLeft;
+    if (is_end) kept.ended_actor = {event->actor, event->incarnation, event->worker, event->worker_pid};
   }
   if (const auto* request = std::get_if<wire::HeadRequest>(&message))
     if (const auto* save = std::get_if<wire::SaveActorState>(&request->request))

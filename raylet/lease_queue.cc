@@ -58,14 +58,19 @@ std::optional<Claim> LeaseQueue::cancel_actor(const wire::ActorKey& actor, uint3
                   });
 }
 
-void LeaseQueue::drop_leases_of(ProcessId owner) {
+std::vector<uint64_t> LeaseQueue::drop_leases_of(ProcessId owner) {
+  std::vector<uint64_t> metered;
+  owner_served_.erase(owner);
   for (auto line = lines_.begin(); line != lines_.end();) {
     if (line->first.second == owner) {
+      for (const Claim& claim : line->second)
+        if (!claim.actor && claim.is_metered) metered.push_back(claim.request);
       if (const size_t dropped = std::erase_if(line->second, [](const Claim& claim) { return !claim.actor; }); dropped > 0)
         note_removed(owner, line->first.first.group != 0, dropped);
     }
     line = line->second.empty() ? lines_.erase(line) : std::next(line);
   }
+  return metered;
 }
 
 std::vector<Claim> LeaseQueue::take_of_group(uint64_t group, const std::function<bool(const Claim&)>& which) {
@@ -84,16 +89,26 @@ std::vector<Claim> LeaseQueue::take_of_group(uint64_t group, const std::function
   return taken;
 }
 
-std::vector<const Claim*> LeaseQueue::fronts(const std::function<int(ProcessId)>& held_by) const {
+std::vector<const Claim*> LeaseQueue::fronts(const Holding& holding) const {
   struct Ranked {
-    int held;
+    std::pair<int, int> held;
     const Claim* claim;
+    uint64_t job_served;
+    uint64_t owner_served;
+  };
+  const auto when = [](const auto& served, const auto& whom) {
+    const auto it = served.find(whom);
+    return it == served.end() ? 0 : it->second;
   };
   std::vector<Ranked> ranked;
   ranked.reserve(lines_.size());
-  for (const auto& [key, line] : lines_) ranked.push_back({held_by(key.second), &line.front()});
+  for (const auto& [key, line] : lines_) {
+    const Claim& front = line.front();
+    ranked.push_back({holding(front), &front, when(job_served_, front.job), when(owner_served_, front.owner)});
+  }
   std::ranges::sort(ranked, {}, [](const Ranked& entry) {
-    return std::tuple(entry.held, -int64_t{entry.claim->scheduling_class.priority}, entry.claim->sequence);
+    return std::tuple(entry.held, -int64_t{entry.claim->scheduling_class.priority}, entry.job_served, entry.owner_served,
+                      entry.claim->sequence);
   });
   std::vector<const Claim*> fronts;
   fronts.reserve(ranked.size());
@@ -108,6 +123,8 @@ Claim LeaseQueue::pop(const Claim& front) {
   line->second.pop_front();
   if (line->second.empty()) lines_.erase(line);
   note_removed(claim.owner, claim.scheduling_class.group != 0);
+  if (owner_served_.size() >= kMaxWaiting) owner_served_.clear();
+  job_served_[claim.job] = owner_served_[claim.owner] = ++served_;
   return claim;
 }
 

@@ -70,6 +70,13 @@ int LeaseTable::held_by(ProcessId owner, const wire::SchedulingClass& scheduling
   }));
 }
 
+int LeaseTable::held_by(JobId job) const {
+  return static_cast<int>(std::ranges::count_if(leases_, [&](const auto& entry) {
+    const Lease& lease = entry.second;
+    return !lease.is_actor() && lease.claim.job == job && !lease.grant.cpus_are_lent;
+  }));
+}
+
 bool LeaseTable::may_reclaim(const Lease& lease, const Claim& waiting) const {
   if (lease.is_actor() || lease.is_reclaimed || lease.is_ended || !lease.is_active || lease.grant.cpus_are_lent)
     return false;
@@ -81,6 +88,10 @@ bool LeaseTable::may_reclaim(const Lease& lease, const Claim& waiting) const {
     if (priority != lease.claim.scheduling_class.priority) return priority > lease.claim.scheduling_class.priority;
     const int mine = held_by(waiting.owner, waiting.scheduling_class);
     return mine == 0 || held_by(lease.claim.owner, lease.claim.scheduling_class) > mine + 1;
+  }
+  if (lease.claim.job != waiting.job) {
+    const int mine = waiting.actor ? 0 : held_by(waiting.job);
+    return mine == 0 || held_by(lease.claim.job) > mine + 1;
   }
   const int mine = waiting.actor ? 0 : held_by(waiting.owner);
   return mine == 0 || held_by(lease.claim.owner) > mine + 1;

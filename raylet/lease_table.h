@@ -57,13 +57,14 @@ class LeaseTable {
 
   /// Leases (not actors) that this owner holds and that keep their CPUs.
   [[nodiscard]] int held_by(ProcessId owner) const;
+  [[nodiscard]] int held_by(JobId job) const;
   [[nodiscard]] int held_by(ProcessId owner, const wire::SchedulingClass& scheduling_class) const;
 
   /// Which leases to take back so that what waits can run, oldest first. `fronts` in the order they will be served. A lease
-  /// is only taken from an owner (or, of the same owner, a class) that holds at least two more than the one that waits, or
-  /// from anyone if that one holds none; of one owner also what has less priority, and never what has more: otherwise two
-  /// owners would take the same lease from each other for ever. Only leases on what `group` has (0: on the node itself)
-  /// count, and only its claims may be among the fronts.
+  /// is only taken from a job (or, of the same job, an owner; or, of the same owner, a class) that holds at least two more
+  /// than the one that waits, or from anyone if that one holds none; of one owner also what has less priority, and never
+  /// what has more: otherwise two owners would take the same lease from each other for ever. Only leases on what `group` has
+  /// (0: on the node itself) count, and only its claims may be among the fronts.
   [[nodiscard]] std::vector<LeaseId> choose_reclaims(const std::vector<const Claim*>& fronts, wire::Resources available,
                                                      uint64_t group = 0) const;
 

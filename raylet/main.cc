@@ -47,7 +47,7 @@ Status run_head(NodeOptions options, const ClusterFlags& flags, ClusterParts par
   const std::string folder = flags.state_dir.empty() ? options.session_dir : flags.state_dir;
   std::filesystem::create_directories(folder, error);
   MANTA_ASSIGN_OR_RETURN(auto store, head::SqliteStore::open(folder + "/head.db", true));
-  MANTA_ASSIGN_OR_RETURN(auto head, head::HeadServer::lasting(std::move(store)));
+  MANTA_ASSIGN_OR_RETURN(auto head, head::HeadServer::lasting(std::move(store), {.job_quota = options.job_quota}));
   MANTA_RETURN_IF_ERROR(head->keep_files(folder));
   options.number = parts.self.number = wire::kHeadNode;
   const auto since_1970 = std::chrono::system_clock::now().time_since_epoch();
@@ -70,6 +70,7 @@ Status run_member(NodeOptions options, const ClusterFlags& flags, ClusterParts p
   MANTA_ASSIGN_OR_RETURN(JoinedCluster joined, join_cluster(*parts.link, heads, parts.self, kJoinTimeout));
   MANTA_RETURN_IF_ERROR(settle_with_head(*parts.link, joined.head, flags.keys_dir));
   options.number = parts.self.number = joined.answer.number;
+  options.job_quota = wire::tighter(options.job_quota, joined.answer.job_quota);
   parts.members = std::move(joined.answer.members);
   parts.early = std::move(joined.early);
   auto head = std::make_unique<RemoteHead>(*parts.link);

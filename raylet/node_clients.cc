@@ -92,7 +92,7 @@ void NodeServer::on_hello(ClientKey key, wire::Frame& frame) {
   by_process_[process] = key;
   if (client.role == wire::Role::kDriver && !driver_) {
     driver_ = client.process;
-    if (cluster_) cluster_->serve_job(*hello, JobId{hello->process});
+    if (cluster_) cluster_->serve_job(*hello, JobId{hello->process}, options_.job_quota);
   }
   step(ClientJoined{std::move(*hello)});
 }

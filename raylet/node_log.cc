@@ -98,6 +98,8 @@ void note(const wire::HeadActorEvent& event) {
     case wire::ActorEvent::kLeft:
       MANTA_LOG(kInfo, "raylet", "actor ended", {"actor", actor}, {"incarnation", event.incarnation});
       break;
+    case wire::ActorEvent::kLent:
+    case wire::ActorEvent::kTookBack: break;
   }
 }
 void note(const TellHead& effect) {

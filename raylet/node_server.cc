@@ -59,6 +59,7 @@ Status NodeServer::set_up() {
                                                     .ids_from = options_.ids_from,
                                                     .capacity = options_.capacity,
                                                     .labels = options_.labels,
+                                                    .job_quota = options_.job_quota,
                                                     .session_dir = options_.session_dir,
                                                     .raylet_name = "mantad " + std::to_string(getpid()),
                                                     .pid = getpid()});

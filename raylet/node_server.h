@@ -44,6 +44,7 @@ struct NodeOptions {
   std::string log_dir;  ///< Where mantad's log and the workers' output go; empty: the session's folder.
   NodeCapacity capacity;
   std::map<std::string, std::string> labels;  ///< Of a node of a cluster.
+  wire::Amounts job_quota = {};               ///< Of its driver's job; at the head: of every job. Empty: none.
   uint64_t store_bytes = 0;
   uint64_t store_warm_bytes = uint64_t{128} << 20;  ///< Made ready before it is asked for; at most an eighth of the store.
   std::string spill_dir;                ///< Where a folder for spilled objects is made; empty: the session's folder.

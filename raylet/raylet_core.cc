@@ -20,6 +20,7 @@ RayletCore::RayletCore(CoreSettings settings)
 Effects RayletCore::step(Event event, int64_t now_us) {
   now_us_ = now_us;
   std::visit([this](auto& one) { on(one); }, event);
+  if (!quotas_.empty()) settle_quotas();
   if (too_little_ && wire::has_more(available(), *too_little_)) {
     too_little_.reset();
     emit(ReportSoon{});
@@ -58,8 +59,12 @@ void RayletCore::admit(ProcessId process, wire::Hello& hello) {
                                    .session_dir = settings_.session_dir,
                                    .raylet_name = settings_.raylet_name,
                                    .process = process.value}});
-  emit(TellHead{wire::HeadClientJoined{
-      .process = process.value, .role = hello.role, .pid = hello.pid, .job = client.job.value, .job_name = hello.job_name}});
+  emit(TellHead{wire::HeadClientJoined{.process = process.value,
+                                       .role = hello.role,
+                                       .pid = hello.pid,
+                                       .job = client.job.value,
+                                       .job_name = hello.job_name,
+                                       .quota = role == wire::Role::kDriver ? settings_.job_quota : wire::Amounts()}});
 }
 
 void RayletCore::join_driver(ProcessId process, wire::Hello& hello) {
@@ -69,6 +74,7 @@ void RayletCore::join_driver(ProcessId process, wire::Hello& hello) {
   }
   driver_ = process;
   clients_[process].job = JobId{process.value};
+  quotas_.begin(JobId{process.value}, settings_.job_quota);
   jobs_[JobId{process.value}].plan = JobPlan{.program = std::move(hello.program),
                                              .arguments = std::move(hello.arguments),
                                              .working_directory = std::move(hello.working_directory),
@@ -269,17 +275,19 @@ wire::NodeState RayletCore::state() const {
   add(now.available, resources_.available());
   now.workers = static_cast<uint32_t>(workers_.size());
   now.idle_workers = static_cast<uint32_t>(workers_.count(WorkerState::kIdle));
-  now.waiting_leases = static_cast<uint32_t>(queue_.size());
+  now.waiting_leases = static_cast<uint32_t>(queue_.size() + unadmitted_.size());
   for (const auto& [id, lease] : leases_.all()) ++(lease.is_actor() ? now.actors : now.leases);
   return now;
 }
 
 bool RayletCore::is_at_rest() const {
-  return leases_.size() == 0 && queue_.size() == 0 && later_.empty() && resources_.is_whole();
+  return leases_.size() == 0 && queue_.size() == 0 && unadmitted_.size() == 0 && quotas_.is_at_rest() && later_.empty() &&
+         resources_.is_whole();
 }
 
 void RayletCore::check_invariants() const {
   bundles_.check_invariants();
+  quotas_.check_invariants();
   wire::Resources held = bundles_.amounts();
   for (const auto& [id, lease] : leases_.all()) {
     if (!lease.grant.bundle) add(held, amounts_of(lease.grant));

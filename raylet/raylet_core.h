@@ -17,6 +17,7 @@
 #include "raylet/core_types.h"
 #include "raylet/group_view.h"
 #include "raylet/lease_table.h"
+#include "raylet/quota_table.h"
 #include "raylet/resources.h"
 #include "raylet/worker_pool.h"
 
@@ -34,6 +35,7 @@ struct CoreSettings {
   uint64_t ids_from = 0;        ///< Ids that are given out are above this one; see NodeInfo.
   NodeCapacity capacity;
   std::map<std::string, std::string> labels = {};
+  wire::Amounts job_quota = {};  ///< Of the job of this node's driver; empty: none.
   std::string session_dir;
   std::string raylet_name;
   int32_t pid = 0;  ///< mantad's, for what it says on the driver's terminal.
@@ -69,6 +71,7 @@ class RayletCore {
   [[nodiscard]] wire::NodeResources available() const { return resources_.left(); }
   [[nodiscard]] wire::NodeResources leased() const;  ///< What tasks have of the node, outside of placement groups.
   [[nodiscard]] size_t waiting() const { return queue_.size(); }
+  [[nodiscard]] size_t unadmitted() const { return unadmitted_.size(); }  ///< What waits for its job's quota.
   [[nodiscard]] uint64_t refusals() const { return refusals_; }  ///< Of requests of other nodes, for want of room.
   /// What placement groups hold here, for a head that was restarted.
   [[nodiscard]] std::vector<wire::HeldBundles> held_bundles() const { return bundles_.held(); }
@@ -103,6 +106,7 @@ class RayletCore {
   void on(JobFetched& event);
   void on(LeaseAsked& event);
   void on(LeaseSpilledBack& event);
+  void on(LeaseHeard& event);
   void on(PeerMet& event);
   void on(RemoteProcessGone& event);
   void on(MembersChanged& event);
@@ -176,6 +180,21 @@ class RayletCore {
   void end_if_drained();
   void on_head(wire::ListAnswer& message);
   void on_head(wire::StatusAnswer& message);
+  void on_head(wire::QuotaShare& message);
+
+  // Quotas of jobs: what owners here may have.
+  Status push_unadmitted(Claim claim);
+  [[nodiscard]] LeaseQueue::Holding tokens_held() const;
+  /// Whether one was admitted.
+  bool admit_one();
+  /// At the end of each step: admits what fits, tells the head what changed.
+  void settle_quotas();
+  [[nodiscard]] std::map<JobId, QuotaTable::Wants> quota_wants() const;
+  /// A request of this owner is done with here: its lease ended, or it never got one. Tells whom it concerns.
+  void is_over(ProcessId owner, uint64_t request);
+  void is_over(const Claim& claim);
+  /// Its worker waits inside a task, or goes on.
+  void note_lent(const Lease& lease, bool is_lent);
 
   // Clients.
   void join_driver(ProcessId process, wire::Hello& hello);
@@ -239,6 +258,7 @@ class RayletCore {
   // Leases.
   void schedule();
   bool grant_one();
+  [[nodiscard]] LeaseQueue::Holding holding() const;
   void assign_workers();
   void send_reclaims();
   void ask_back(Lease& lease);
@@ -335,6 +355,8 @@ class RayletCore {
   WorkerPool workers_;
   LeaseTable leases_;
   LeaseQueue queue_;
+  QuotaTable quotas_;
+  LeaseQueue unadmitted_;  // requests of owners here that are beyond their jobs' quotas
   std::map<std::pair<ProcessId, ProcessId>, ChannelId> channels_;  // (caller, worker)
   std::multimap<int64_t, wire::PlaceActor> later_;                 // by when: restarts that are to wait
   int64_t wait_check_us_ = 0;                                      // when to look at what waits; 0 when nothing does

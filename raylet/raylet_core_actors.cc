@@ -93,6 +93,7 @@ void RayletCore::on_head(wire::PlaceActor& message) {
               .scheduling_class = std::move(message.scheduling_class),
               .actor = std::move(message.start),
               .may_restart = message.may_restart,
+              .is_metered = message.is_metered,
               .sequence = next_sequence_++,
               .since_us = now_us_};
   const wire::Resources demand = claim.demand();
@@ -169,6 +170,7 @@ void RayletCore::on_head(wire::HeadRestarted&) {
   for (const auto& [watcher, keys] : watches_)
     for (const wire::ActorKey& key : keys) returns.watches.push_back({watcher.value, key});
   returns.bundles = bundles_.held();
+  returns.quotas = quotas_.returns(quota_wants());
   emit(TellHead{std::move(returns)});
   for (const auto& [number, group] : groups_.all())
     for (const ProcessId client : group.clients)

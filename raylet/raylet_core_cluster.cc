@@ -14,7 +14,8 @@ AskLease order_of(wire::NodeNumber node, const Claim& claim, bool may_wait) {
           {.owner = claim.owner.value,
            .job = claim.job.value,
            .request = {.request = claim.request, .scheduling_class = claim.scheduling_class, .backlog = 0},
-           .may_wait = may_wait}};
+           .may_wait = may_wait,
+           .is_metered = claim.is_metered}};
 }
 
 }  // namespace
@@ -43,9 +44,8 @@ wire::Resources RayletCore::cluster_capacity() const {
 
 void RayletCore::spill_out() {
   if (view_.all().empty() && queue_.in_groups() == 0) return;
-  const auto held_by = [this](ProcessId owner) { return leases_.held_by(owner); };
   const auto next = [&]() -> bool {
-    for (const Claim* front : queue_.fronts(held_by)) {
+    for (const Claim* front : queue_.fronts(holding())) {
       if (front->actor || is_remote(front->owner.value)) continue;  // the head placed it; it was asked for to wait here
       if (front->scheduling_class.group != 0 ? spill_out_of_group(*front) : spill_out(*front)) return true;
     }
@@ -76,6 +76,10 @@ bool RayletCore::spill_out(const Claim& front) {
 void RayletCore::ask(wire::NodeNumber node, Claim claim, bool may_wait) {
   emit(order_of(node, claim, may_wait));
   const RequestKey key{claim.owner, claim.request};
+  if (claim.is_metered) {
+    quotas_.arrived(key, node);
+    quotas_.left(key, 0);
+  }
   asked_.insert_or_assign(key, Asked{std::move(claim), node, may_wait});
 }
 
@@ -97,6 +101,7 @@ void RayletCore::ask_as_well() {
     if (!room || *room == asked.node) continue;
     (void)view_.take_room(wish);
     asked.also = *room;
+    if (asked.claim.is_metered) quotas_.arrived(key, *room);
     emit(order_of(*room, asked.claim, false));
   }
 }
@@ -117,7 +122,9 @@ void RayletCore::take_back(wire::NodeNumber node, ProcessId owner, uint64_t requ
 }
 
 void RayletCore::on(LeaseSpilledBack& event) {
-  const auto it = asked_.find({ProcessId{event.message.owner}, event.message.request});
+  const RequestKey key{ProcessId{event.message.owner}, event.message.request};
+  if (!quotas_.empty()) quotas_.left(key, event.from);
+  const auto it = asked_.find(key);
   if (it == asked_.end()) return;
   const bool was_waiting = it->second.node == event.from && it->second.waits_there;
   if (is_still_asked(it->second, event.from)) {
@@ -139,6 +146,7 @@ void RayletCore::on(LeaseSpilledBack& event) {
 }
 
 void RayletCore::requeue(Claim claim) {
+  if (claim.is_metered) quotas_.arrived({claim.owner, claim.request}, 0);
   const Claim named{.owner = claim.owner, .request = claim.request, .job = {}, .scheduling_class = {}, .actor = {}};
   if (Status status = queue_.push(std::move(claim)); !status.ok()) refuse(named, status);
 }
@@ -192,6 +200,7 @@ void RayletCore::on(LeaseAsked& event) {
               .job = JobId{event.message.job},
               .scheduling_class = std::move(event.message.request.scheduling_class),
               .actor = {},
+              .is_metered = event.message.is_metered,
               .sequence = next_sequence_++,
               .since_us = now_us_};
   if (wire::node_of(event.message.owner) != event.from) return;  // nobody asks in another node's name
@@ -226,6 +235,7 @@ void RayletCore::on(JobFetched& event) {
   if (it == jobs_.end()) return;
   it->second.is_asked_for = false;
   if (event.status.ok()) {
+    quotas_.begin(event.job, event.plan.quota);
     it->second.plan = std::move(event.plan);
     return schedule();
   }
@@ -237,6 +247,9 @@ void RayletCore::on(JobFetched& event) {
 
 // Detached actors outlive their job: the head ends the others.
 void RayletCore::end_job(JobId job) {
+  quotas_.end(job);
+  queue_.forget(job);
+  unadmitted_.forget(job);
   if (!jobs_.contains(job)) return;
   for (auto& [token, worker] : workers_.all()) {
     const Lease* lease = leases_.find(worker.lease);
@@ -295,6 +308,7 @@ void RayletCore::on(MembersChanged& event) {
 }
 
 void RayletCore::lose_node(wire::NodeNumber number, const Status& cause) {
+  quotas_.node_lost(number);
   for (auto& [key, asked] : asked_) (void)is_still_asked(asked, number);
   take_back_asked([&](const Asked& asked) { return asked.node == number; });
   std::erase_if(remote_leases_, [&](const auto& entry) { return wire::node_of(entry.first) == number; });

@@ -27,6 +27,10 @@ void RayletCore::on_message(ProcessId from, wire::RequestLease& message) {
       return refuse(claim, there.status());
   }
   Claim refused{.owner = from, .request = message.request, .job = {}, .scheduling_class = {}, .actor = {}};
+  if (!quotas_.empty() && claim.scheduling_class.group == 0 && !quotas_.part_of(claim.job, claim.demand()).empty()) {
+    if (Status status = push_unadmitted(std::move(claim)); !status.ok()) refuse(refused, status);
+    return;  // the step's end admits it, or not
+  }
   if (Status status = queue_.push(std::move(claim)); !status.ok()) return refuse(refused, status);
   schedule();
 }
@@ -42,7 +46,10 @@ std::string RayletCore::infeasible(const wire::Resources& demand) const {
 void RayletCore::refuse(const Claim& claim, const Status& status) {
   if (!claim.actor && is_remote(claim.owner.value))
     return emit(SpillLease{wire::node_of(claim.owner.value), {claim.owner.value, claim.request, wire::to_wire(status)}});
-  if (!claim.actor) return send(claim.owner, wire::LeaseRefused{claim.request, wire::to_wire(status)});
+  if (!claim.actor) {
+    is_over(claim);
+    return send(claim.owner, wire::LeaseRefused{claim.request, wire::to_wire(status)});
+  }
   emit(TellHead{wire::HeadActorEvent{.actor = claim.actor->actor,
                                      .incarnation = claim.actor->incarnation,
                                      .event = static_cast<uint8_t>(wire::ActorEvent::kRefused),
@@ -56,7 +63,11 @@ void RayletCore::on_message(ProcessId from, wire::CancelLeaseRequest& message) {
     asked_.erase(asked);
     return;
   }
-  if (queue_.cancel(from, message.request)) return schedule();
+  if (unadmitted_.size() != 0 && unadmitted_.cancel(from, message.request)) return quotas_.touch();
+  if (const std::optional<Claim> claim = queue_.cancel(from, message.request)) {
+    is_over(*claim);
+    return schedule();
+  }
   if (Lease* lease = leases_.find_waiting(from, message.request)) end_lease(*lease);
 }
 
@@ -102,6 +113,7 @@ void RayletCore::on_message(ProcessId from, wire::Blocked& message) {
     message.blocked ? resources_.lend_cpus(lease->grant) : resources_.take_back_cpus(lease->grant);
   }
   if (!lease->is_actor()) send(lease->claim.owner, wire::LeaseBlocked{lease->id.value, message.blocked});
+  if (lease->claim.is_metered) note_lent(*lease, message.blocked);
   if (message.blocked) schedule();
 }
 
@@ -128,7 +140,7 @@ void RayletCore::report_waiting() {
   if (wait_check_us_ == 0 || now_us_ < wait_check_us_) return;
   wait_check_us_ = now_us_ + kStarvingUs;
   if (now_us_ - last_wait_report_us_ < kWaitReportUs) return;
-  for (const Claim* front : queue_.fronts([this](ProcessId owner) { return leases_.held_by(owner); })) {
+  for (const Claim* front : queue_.fronts(holding())) {
     if (front->actor || front->scheduling_class.group != 0 || now_us_ - front->since_us < kStarvingUs ||
         fits_without_leases(front->demand()))
       continue;
@@ -166,12 +178,16 @@ bool RayletCore::fits_without_leases(const wire::Resources& demand) const {
   return is_zero(shortage(demand, could_be_free));
 }
 
+LeaseQueue::Holding RayletCore::holding() const {
+  return [this](const Claim& claim) { return std::pair(leases_.held_by(claim.job), leases_.held_by(claim.owner)); };
+}
+
 bool RayletCore::grant_one() {
   if (queue_.size() == 0) return false;
   // What large claims lack that have waited long: small ones no longer take it from under them. Not devices, of which
   // another may well be free for the small one.
   wire::Resources kept_back;
-  for (const Claim* front : queue_.fronts([this](ProcessId owner) { return leases_.held_by(owner); })) {
+  for (const Claim* front : queue_.fronts(holding())) {
     const bool is_in_group = front->scheduling_class.group != 0;
     if (!is_in_group && (overlaps(front->demand(), kept_back) || is_kept_for_group(front->demand()) || !is_for_here(*front)))
       continue;
@@ -253,8 +269,7 @@ void RayletCore::send_reclaims() {
   Claim of_group{.owner = {}, .job = {}, .scheduling_class = {}, .actor = {}};
   of_group.scheduling_class.resources = kept_room_.amounts;
   if (kept_room_.group != 0) by_group[0].push_back(&of_group);
-  for (const Claim* front : queue_.fronts([this](ProcessId owner) { return leases_.held_by(owner); }))
-    by_group[front->scheduling_class.group].push_back(front);
+  for (const Claim* front : queue_.fronts(holding())) by_group[front->scheduling_class.group].push_back(front);
   for (const auto& [group, fronts] : by_group) {
     if (group != 0 && !bundles_.serves(group)) continue;
     wire::SchedulingClass anywhere;
@@ -284,12 +299,17 @@ void RayletCore::end_lease(Lease& lease) {
 
 void RayletCore::release(Lease& lease) {
   release(lease.grant);
+  is_over(lease.claim);
   leases_.remove(lease.id);
 }
 
 // Their owner died. A worker may be in the middle of a task that nobody waits for, so it does not go back to the pool.
 void RayletCore::drop_leases_of(ProcessId owner) {
-  queue_.drop_leases_of(owner);
+  for (const uint64_t request : queue_.drop_leases_of(owner)) is_over(owner, request);
+  if (unadmitted_.size() != 0) {
+    (void)unadmitted_.drop_leases_of(owner);
+    quotas_.touch();
+  }
   std::vector<LeaseId> theirs;
   for (const auto& [id, lease] : leases_.all())
     if (!lease.is_actor() && !lease.is_ended && lease.claim.owner == owner) theirs.push_back(id);

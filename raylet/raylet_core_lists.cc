@@ -124,19 +124,21 @@ wire::Listed RayletCore::list_tasks(const wire::ListRequest& request) const {
   }
   if (it != leases_.all().end()) return std::move(page).finish(false);
   std::vector<std::pair<const Claim*, wire::NodeNumber>> waiting;  // and where
-  for (const Claim* claim : queue_.all()) waiting.emplace_back(claim, settings_.number);
+  for (const LeaseQueue* queue : {&queue_, &unadmitted_})
+    for (const Claim* claim : queue->all()) waiting.emplace_back(claim, settings_.number);
   for (const auto& [key, asked] : asked_) waiting.emplace_back(&asked.claim, asked.node);
   std::erase_if(waiting, [&](const auto& one) { return one.first->actor || (is_waiting && one.first->sequence <= after); });
   const size_t most = std::min<size_t>(waiting.size(), wire::ListPage::kMaxLooks);
   std::ranges::partial_sort(waiting, waiting.begin() + static_cast<std::ptrdiff_t>(most), {},
                             [](const auto& one) { return one.first->sequence; });
   size_t at = 0;
-  std::map<wire::SchedulingClass, std::string> why;  // of what waits here, many are alike
+  std::map<std::pair<wire::SchedulingClass, bool>, std::string> why;  // of what waits here, many are alike
   for (; at < most && page.has_room(); ++at) {
     const auto [claim, where] = waiting[at];
     Row row = row_of(*claim, settings_.number, now_us_);
     row["state"] = where == settings_.number ? "waiting" : std::string("asked of node ").append(std::to_string(where));
-    std::string& reason = why[claim->scheduling_class];
+    std::string& reason =
+        why[{claim->scheduling_class, claim->is_metered && !quotas_.has_token({claim->owner, claim->request})}];
     if (reason.empty()) reason = explain(*claim);
     row["why"] = reason;
     page.add(std::string("q").append(std::to_string(claim->sequence)), std::move(row));

@@ -66,6 +66,8 @@ bool RayletCore::is_for_here(const Claim& claim) const {
 std::string RayletCore::explain(const Claim& claim) const {
   const wire::SchedulingClass& what = claim.scheduling_class;
   const std::string asked = "asks for " + describe(what.resources) + "; ";
+  if (claim.is_metered && !claim.actor && !is_remote(claim.owner.value) && !quotas_.has_token({claim.owner, claim.request}))
+    return asked + quotas_.explain(claim.job, quotas_.part_of(claim.job, claim.demand()));
   if (what.group != 0) {
     if (bundles_.holds(what.group)) return asked + bundles_.explain(what);
     const GroupView::Group* group = groups_.find(what.group);
@@ -87,6 +89,8 @@ std::string RayletCore::explain(const Claim& claim) const {
 std::string RayletCore::explain_request(ProcessId owner, uint64_t request) const {
   for (const Claim* claim : queue_.all())
     if (!claim->actor && claim->owner == owner && claim->request == request) return explain(*claim);
+  for (const Claim* claim : unadmitted_.all())
+    if (claim->owner == owner && claim->request == request) return explain(*claim);
   if (const auto asked = asked_.find({owner, request}); asked != asked_.end()) {
     const ClusterView::Node* node = view_.find(asked->second.node);
     return (asked->second.waits_there ? "it waits at node " : "asked of node ") +
@@ -106,12 +110,14 @@ void RayletCore::on_message(ProcessId from, wire::Explain& message) {
       answer.lines.push_back(std::move(line));
     return send(from, std::move(answer));
   }
-  for (const Claim* front : queue_.fronts([this](ProcessId owner) { return leases_.held_by(owner); })) {
-    if (answer.lines.size() == kMostLines) break;
-    const std::string who =
-        front->actor ? "an actor of class " + front->actor->class_name
-                     : std::to_string(queue_.line_of(*front)) + " requests of process " + front->owner.to_string();
-    answer.lines.push_back(who + ": each " + explain(*front));
+  for (const LeaseQueue* queue : {&queue_, &unadmitted_}) {
+    for (const Claim* front : queue->fronts(holding())) {
+      if (answer.lines.size() == kMostLines) break;
+      const std::string who =
+          front->actor ? "an actor of class " + front->actor->class_name
+                       : std::to_string(queue->line_of(*front)) + " requests of process " + front->owner.to_string();
+      answer.lines.push_back(who + ": each " + explain(*front));
+    }
   }
   send(from, std::move(answer));
 }

@@ -99,6 +99,7 @@ void RayletCore::refuse_leases(const std::function<bool(const Lease&)>& which, c
   for (LeaseId id : hopeless) {
     Lease& lease = *leases_.find(id);
     refuse(lease.claim, status);
+    if (is_remote(lease.claim.owner.value)) lease.claim.is_metered = false;  // it was spilled back
     release(lease);
   }
 }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "wire/messages.h"
+#include "wire/quota.h"
 
 #include <cstdint>
 #include <map>
@@ -79,6 +80,7 @@ enum class NodeType : uint16_t {
   kProcessGone,
   kRemoteLease,
   kLeaseSpilled,
+  kLeaseNews,
   kGetJob = 40,
   kJob,
   kGetProgram,
@@ -108,7 +110,8 @@ struct Joined {  ///< head -> node.
   std::string cluster;            ///< Random, made with the head's state.
   std::vector<NodeInfo> members;  ///< With itself.
   uint64_t life = 0;              ///< How often the head has started, this time included.
-  MSGPACK_DEFINE(nonce, number, cluster, members, life)
+  Amounts job_quota = {};         ///< Of every job, besides its own.
+  MSGPACK_DEFINE(nonce, number, cluster, members, life, job_quota)
 };
 
 struct JoinRefused {  ///< head -> whoever sent the Join: it has no number, so this goes to the endpoint that it named.
@@ -203,8 +206,9 @@ struct RemoteLease {
   uint64_t owner = 0;
   uint64_t job = 0;
   RequestLease request;
-  bool may_wait = false;  ///< Nobody has room now: it may stand in this node's queue.
-  MSGPACK_DEFINE(owner, job, request, may_wait)
+  bool may_wait = false;    ///< Nobody has room now: it may stand in this node's queue.
+  bool is_metered = false;  ///< It counts for its job's quota: the owner's raylet wants LeaseNews of it.
+  MSGPACK_DEFINE(owner, job, request, may_wait, is_metered)
 };
 
 struct LeaseSpilled {
@@ -213,6 +217,16 @@ struct LeaseSpilled {
   uint64_t request = 0;
   WireStatus why;  ///< kUnavailable: no room now; else it cannot be served there.
   MSGPACK_DEFINE(owner, request, why)
+};
+
+/// The node of a metered lease, or where one was asked for, to the owner's raylet. kOver comes once for each request that
+/// was not spilled back.
+struct LeaseNews {
+  static constexpr NodeType kType = NodeType::kLeaseNews;
+  uint64_t owner = 0;
+  uint64_t request = 0;
+  uint8_t event = 0;  ///< LeaseEvent
+  MSGPACK_DEFINE(owner, request, event)
 };
 
 // ---------------------------------------------------------------------------------------------------- jobs
@@ -228,7 +242,8 @@ struct JobSpec {
   std::vector<std::string> arguments;
   std::string working_directory;
   std::map<std::string, std::string> env;
-  MSGPACK_DEFINE(job, name, build_id, program_name, program_hash, program_bytes, arguments, working_directory, env)
+  Amounts quota = {};  ///< Empty: none.
+  MSGPACK_DEFINE(job, name, build_id, program_name, program_hash, program_bytes, arguments, working_directory, env, quota)
 };
 
 struct GetJob {

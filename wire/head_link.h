@@ -36,7 +36,8 @@ struct HeadClientJoined {
   int32_t pid = 0;
   uint64_t job = 0;
   std::string job_name;
-  MSGPACK_DEFINE(process, role, pid, job, job_name)
+  Amounts quota = {};  ///< Of the job, from its driver. Empty: none.
+  MSGPACK_DEFINE(process, role, pid, job, job_name, quota)
 };
 
 struct HeadClientGone {
@@ -76,6 +77,9 @@ enum class ActorEvent : uint8_t {
   kRefused = 2,  ///< Can never run here, or its constructor failed: no restart.
   kEnded = 3,    ///< Its worker died.
   kLeft = 4,     ///< Its worker ended by itself with code 0 after a StopActor.
+  // Of actors that are metered: it waits inside a call and lends its CPUs, or goes on.
+  kLent = 5,
+  kTookBack = 6,
 };
 
 struct HeadActorEvent {
@@ -131,7 +135,8 @@ struct HeadNodeReturns {
   std::vector<LiveActor> actors = {};
   std::vector<ActorWatch> watches = {};
   std::vector<HeldBundles> bundles = {};
-  MSGPACK_DEFINE(info, clients, actors, watches, bundles)
+  std::vector<QuotaReport> quotas = {};
+  MSGPACK_DEFINE(info, clients, actors, watches, bundles, quotas)
 };
 
 /// The answer to PrepareBundles. kUnavailable: no room now; kInvalid: never.
@@ -143,8 +148,9 @@ struct BundlesPrepared {
 };
 
 /// Append only: the place in the list is what travels.
-using ToHead = std::variant<HeadClientJoined, HeadClientGone, HeadRequest, HeadActorEvent, Join, Heartbeat, HeadNodeLeaves,
-                            HeadNodeLost, HeadNodeReturns, BundlesPrepared, JobReport, JobLogPart, GetProgramPart>;
+using ToHead =
+    std::variant<HeadClientJoined, HeadClientGone, HeadRequest, HeadActorEvent, Join, Heartbeat, HeadNodeLeaves,
+                 HeadNodeLost, HeadNodeReturns, BundlesPrepared, JobReport, JobLogPart, GetProgramPart, QuotaReport>;
 
 // ---------------------------------------------------------------------------------------------------- head -> raylet
 
@@ -157,7 +163,8 @@ struct PlaceActor {
   bool may_restart = false;  ///< Should its process die, there would be another.
   uint64_t number = 0;       ///< Grows with each that is sent to this node; see Heartbeat::placed_up_to.
   uint64_t job = 0;
-  MSGPACK_DEFINE(owner, scheduling_class, start, delay_us, may_restart, number, job)
+  bool is_metered = false;  ///< It counts for its job's quota: the head wants kLent and kTookBack of it.
+  MSGPACK_DEFINE(owner, scheduling_class, start, delay_us, may_restart, number, job, is_metered)
 };
 
 /// This incarnation must end: with `drain`, after the calls that its rings hold.
@@ -274,9 +281,10 @@ struct JobsAnswer {
 };
 
 /// Append only. Members that name a node come to the head's own raylet before anything that goes to that node.
-using FromHead = std::variant<PlaceActor, EndActor, ActorNotice, ActorAnswer, Joined, JoinRefused, Heartbeat, Members, View,
-                              HeadRestarted, PrepareBundles, CommitBundles, ReleaseBundles, GroupNotice, ListAnswer,
-                              BeginDrain, DrainNotice, RunJob, EndJob, JobNoted, ProgramChunk, JobsAnswer, StatusAnswer>;
+using FromHead =
+    std::variant<PlaceActor, EndActor, ActorNotice, ActorAnswer, Joined, JoinRefused, Heartbeat, Members, View,
+                 HeadRestarted, PrepareBundles, CommitBundles, ReleaseBundles, GroupNotice, ListAnswer, BeginDrain,
+                 DrainNotice, RunJob, EndJob, JobNoted, ProgramChunk, JobsAnswer, StatusAnswer, QuotaShare>;
 
 struct ToNode {
   NodeNumber to = 0;  ///< 0: to the endpoint that the message names (JoinRefused).

@@ -15,13 +15,14 @@ class FakeWorld {
  public:
   static constexpr ProcessId kDriver{1};
 
-  explicit FakeWorld(int64_t cpus, int gpus = 0, wire::NodeNumber number = 0)
+  explicit FakeWorld(int64_t cpus, int gpus = 0, wire::NodeNumber number = 0, wire::Amounts job_quota = {})
       : core({.node = NodeId{9},
               .number = number,
               .capacity = {.cpus = cpus * wire::kWhole,
                            .memory_bytes = 1 << 30,
                            .custom = {},
                            .devices = std::vector<DeviceSpec>(static_cast<size_t>(gpus), DeviceSpec{1000, ""})},
+              .job_quota = std::move(job_quota),
               .session_dir = "/s",
               .raylet_name = "r"}) {
     wire::Hello hello;
@@ -108,6 +109,7 @@ class FakeWorld {
   std::vector<HandOn> handed_on;
   std::vector<AskLease> asked;
   std::vector<SpillLease> spilled;
+  std::vector<TellLease> told_leases;
   std::vector<TellGone> told_gone;
   std::vector<std::string> removed;
   int reports_wanted = 0;
@@ -135,6 +137,7 @@ class FakeWorld {
   void note(HandOn& effect) { handed_on.push_back(std::move(effect)); }
   void note(AskLease& effect) { asked.push_back(std::move(effect)); }
   void note(SpillLease& effect) { spilled.push_back(std::move(effect)); }
+  void note(TellLease& effect) { told_leases.push_back(effect); }
   void note(TellGone& effect) { told_gone.push_back(std::move(effect)); }
   void note(ReportSoon&) { ++reports_wanted; }
   void note(DropJob& effect) { dropped.push_back(effect.job); }
