@@ -47,7 +47,7 @@ struct HeadSettings {
   size_t max_ended_jobs = 1'000;  ///< Remembered, for lists.
   size_t max_lineage_bytes = size_t{64} << 20;
   size_t max_drain_waiters = 100;  ///< A node: who hears when it is gone.
-  wire::Amounts job_quota = {};   ///< Of every job, besides its own; empty: none.
+  wire::Amounts job_quota = {};    ///< Of every job, besides its own; empty: none.
   MembershipSettings membership = {};
   JobSettings jobs = {};
 };

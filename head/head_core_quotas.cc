@@ -7,7 +7,9 @@ namespace manta::head {
 
 using wire::ActorKey;
 
-void HeadCore::begin_quota(const JobRecord& job) { quotas_.begin(job.driver, wire::tighter(job.quota, settings_.job_quota)); }
+void HeadCore::begin_quota(const JobRecord& job) {
+  quotas_.begin(job.driver, wire::tighter(job.quota, settings_.job_quota));
+}
 
 void HeadCore::charge_all() {
   for (const auto& [driver, job] : jobs_)

@@ -55,7 +55,8 @@ std::string JobQuotas::lacks(uint64_t job, const Key& key, const wire::Resources
     return "it waits for its job's quota: the head has started again and does not know yet what the job holds";
   const Amounts part = wire::limited_part(account.quota, demand);
   Amounts held = account.held;
-  if (const auto own = account.charges.find(key); own != account.charges.end()) wire::subtract_amounts(held, own->second.counts());
+  if (const auto own = account.charges.find(key); own != account.charges.end())
+    wire::subtract_amounts(held, own->second.counts());
   return wire::kind_above(account.quota, held, part).empty() ? "" : wire::explain_quota(account.quota, held, part);
 }
 

@@ -48,7 +48,7 @@ struct JobRecord {
   std::string name;
   uint64_t ended = 0;  ///< 0: it runs; else the how-manieth to end.
   wire::WireStatus cause;
-  uint64_t submission = 0;  ///< The submitted job whose driver it is; 0: it came by itself.
+  uint64_t submission = 0;   ///< The submitted job whose driver it is; 0: it came by itself.
   wire::Amounts quota = {};  ///< Its own; empty: none.
   [[nodiscard]] std::string key() const { return detail::hex64(driver); }
   MSGPACK_DEFINE(driver, name, ended, cause, submission, quota)

@@ -72,7 +72,7 @@ class RayletCore {
   [[nodiscard]] wire::NodeResources leased() const;  ///< What tasks have of the node, outside of placement groups.
   [[nodiscard]] size_t waiting() const { return queue_.size(); }
   [[nodiscard]] size_t unadmitted() const { return unadmitted_.size(); }  ///< What waits for its job's quota.
-  [[nodiscard]] uint64_t refusals() const { return refusals_; }  ///< Of requests of other nodes, for want of room.
+  [[nodiscard]] uint64_t refusals() const { return refusals_; }           ///< Of requests of other nodes, for want of room.
   /// What placement groups hold here, for a head that was restarted.
   [[nodiscard]] std::vector<wire::HeldBundles> held_bundles() const { return bundles_.held(); }
   [[nodiscard]] bool is_draining() const { return drain_.has_value(); }

@@ -57,7 +57,8 @@ class History {
       EXPECT_TRUE(one.waiting.empty()) << one.waiting.size() << " requests of node " << node << " were never admitted";
       EXPECT_TRUE(one.table.is_at_rest());
     }
-    for (uint64_t job = 1; job <= kJobs; ++job) EXPECT_EQ(head_.held(job), Amounts()) << wire::describe_amounts(head_.held(job));
+    for (uint64_t job = 1; job <= kJobs; ++job)
+      EXPECT_EQ(head_.held(job), Amounts()) << wire::describe_amounts(head_.held(job));
   }
 
  private:
