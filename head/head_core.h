@@ -66,6 +66,8 @@ class HeadCore {
 
   /// What node `from` says; 0 is one that has no number yet. `number`: see wire::Told. What was said before has no effect.
   [[nodiscard]] HeadEffects step(wire::NodeNumber from, wire::ToHead message, int64_t now_us, uint64_t number = 0);
+  /// See HeadLink::note_heard; before a tick.
+  void note_heard(wire::NodeNumber node, int64_t at_us) { members_.note_heard(node, at_us); }
   [[nodiscard]] HeadEffects tick(int64_t now_us);
   /// When `tick` is due; may be early, never late.
   [[nodiscard]] std::optional<int64_t> next_deadline_us() const;

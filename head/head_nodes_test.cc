@@ -104,6 +104,28 @@ TEST_F(HeadNodes, NobodysSilenceCountsWhileTheHeadStoodStill) {
   EXPECT_NE(cluster.core.members().find(b), nullptr);
 }
 
+TEST_F(HeadNodes, WhatWaitsAtTheHeadIsNoSilence) {
+  // The head is slow: of `a` and `b` it has read nothing for 6 s, but something of `a` came in every second.
+  for (int i = 0; i < 6; ++i) {
+    cluster.core.note_heard(a, cluster.now_us);
+    cluster.wait(1'000'000);
+  }
+  ASSERT_NE(cluster.core.members().find(a), nullptr);
+  EXPECT_EQ(cluster.core.members().find(a)->state, Membership::State::kAlive);
+  EXPECT_EQ(cluster.core.members().find(b), nullptr);
+}
+
+TEST_F(HeadNodes, HeartbeatsThatLayInALongStepDoNotHideThatTheHeadStoodStill) {
+  // One step of 7 s, of other nodes' words for the most part; the next of `a` wait behind it.
+  for (int i = 0; i < 7; ++i) {
+    cluster.now_us += 1'000'000;
+    cluster.beat(b, room(4));
+  }
+  cluster.wait(0);
+  ASSERT_NE(cluster.core.members().find(a), nullptr);
+  EXPECT_EQ(cluster.core.members().find(a)->state, Membership::State::kAlive);
+}
+
 TEST_F(HeadNodes, ANodeThatWasGivenUpIsTold) {
   cluster.say(kHeadNode, wire::HeadNodeLost{a, "its machine refuses the connection"});
   cluster.beat(a, room(4));

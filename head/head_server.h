@@ -44,6 +44,7 @@ class HeadServer : public wire::HeadLink {
 
   using HeadLink::send;
   Status send(wire::NodeNumber from, wire::Told told) override;
+  void note_heard(wire::NodeNumber node, int64_t at_us) override { core_.note_heard(node, at_us); }
   std::vector<wire::ToNode> receive() override;
   [[nodiscard]] int wake_fd() const override { return wake_.get(); }
   [[nodiscard]] std::optional<int64_t> next_deadline_us() const override;

@@ -87,7 +87,8 @@ bool Membership::bring_back(const wire::NodeInfo& info, int64_t now_us) {
 }
 
 bool Membership::hear(NodeNumber number, const wire::Heartbeat& heartbeat, int64_t now_us) {
-  note_awake(now_us);
+  // Of another node it may have lain here for long.
+  if (number == kHeadNode) note_awake(now_us);
   const auto it = members_.find(number);
   if (it == members_.end()) return false;
   Member& member = it->second;
@@ -108,6 +109,11 @@ bool Membership::hear(NodeNumber number, const wire::Heartbeat& heartbeat, int64
   }
   if (has_changed) changed(member);
   return true;
+}
+
+void Membership::note_heard(NodeNumber number, int64_t at_us) {
+  const auto it = members_.find(number);
+  if (it != members_.end()) it->second.heard_us = std::max(it->second.heard_us, at_us);
 }
 
 void Membership::drain(NodeNumber number) {

@@ -6,8 +6,9 @@
 //     +------------------- 10 s after the head's restart ---------------------------------------+
 //
 // A number is one incarnation of one node and is never given out again, also after a restart of the head. The head's own
-// node is number 1; it shares a process with the head, so silence is never held against it. Nor is it against anybody while
-// the head itself stood still (its process was stopped, its machine paused, one step took long): what they said lies unread.
+// node is number 1; it shares a process with the head, so silence is never held against it. Nobody is silent whose frames
+// come in, whether the head has got round to them or not. Nor is silence held against anybody while the head itself stood
+// still (its process was stopped, its machine paused, one step took long): its own node's heartbeat says that it did not.
 //
 // Pure: time comes with each call, in microseconds. Owned by the head's core. A heartbeat costs O(log members) and its
 // answer O(members); a tick O(members).
@@ -79,6 +80,8 @@ class Membership {
   bool bring_back(const wire::NodeInfo& info, int64_t now_us);
   /// False when it is no member. An away one is not heard: it has to return first.
   bool hear(wire::NodeNumber number, const wire::Heartbeat& heartbeat, int64_t now_us);
+  /// Something of a member came then, read or not: it was not silent. Whether it is well again its heartbeat says.
+  void note_heard(wire::NodeNumber number, int64_t at_us);
   /// A member drains from now on.
   void drain(wire::NodeNumber number);
   void remove(wire::NodeNumber number);

@@ -53,6 +53,11 @@ void NodeServer::hear_head() {
 }
 
 void NodeServer::tick_head() {
+  // What waits in the link's inbox is no silence, however long the head takes to get round to it.
+  if (cluster_ && cluster_->is_head()) {
+    for (const auto& [node, at] : link_->heard())
+      head_->note_heard(node, std::chrono::duration_cast<std::chrono::microseconds>(at.time_since_epoch()).count());
+  }
   const Status status = head_->tick();
   MANTA_CHECK(status.ok(), status.to_string());
   hear_head();

@@ -333,6 +333,10 @@ class HeadLink {
   virtual Status send(NodeNumber from, Told told) = 0;
   Status send(NodeNumber from, ToHead message) { return send(from, Told{0, std::move(message)}); }
 
+  /// Something of this node came then (microseconds of the steady clock), though it may not have been said yet: the node
+  /// lives.
+  virtual void note_heard(NodeNumber, int64_t /*at_us*/) {}
+
   /// The head said this: it may concern the way to it.
   virtual void note(const FromHead&) {}
   /// The connection to the head was begun anew; what was under way is lost with the old one.

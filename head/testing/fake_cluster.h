@@ -108,8 +108,12 @@ class FakeCluster {
   void start(const wire::ActorKey& actor) {
     report(where(actor), actor, core.find(actor)->incarnation, wire::ActorEvent::kStarted);
   }
+  /// Time passes at once: past a second and a half the head stood still. Its own node speaks.
   void wait(int64_t us) {
     now_us += us;
+    wire::Heartbeat own;
+    own.placed_up_to = ~uint64_t{0};
+    if (core.members().find(wire::kHeadNode) != nullptr) say(wire::kHeadNode, own);
     last.clear();
     if (const auto due_us = core.next_deadline_us(); due_us && *due_us <= now_us) take(core.tick(now_us));
   }

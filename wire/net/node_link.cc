@@ -217,6 +217,14 @@ Status NodeLink::answer(const std::string& reply_to, NodeType type, std::string 
 std::vector<LinkEvent> NodeLink::receive() { return state_->inbox->take(); }
 int NodeLink::wake_fd() const { return state_->inbox->fd(); }
 
+std::vector<std::pair<NodeNumber, Time>> NodeLink::heard() const {
+  std::vector<std::pair<NodeNumber, Time>> heard;
+  std::lock_guard lock(state_->mutex);
+  for (const auto& [number, peer] : state_->peers)
+    if (const Time at = peer->heard_at.load(std::memory_order_relaxed); at != Time()) heard.emplace_back(number, at);
+  return heard;
+}
+
 Status NodeLink::open_channel(ChannelId id, NodeNumber peer, Channel::Side side, const Fd& channel_file,
                               const Fd& local_bell) {
   if (!id) return {Code::kInvalid, "a channel without an id"};

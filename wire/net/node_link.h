@@ -18,6 +18,7 @@
 // thread, none blocks on the network; `receive` by one thread at a time.
 #pragma once
 
+#include "common/clock.h"
 #include "common/fd.h"
 #include "wire/channel.h"
 #include "wire/cluster.h"
@@ -31,6 +32,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace manta::wire {
@@ -116,6 +118,8 @@ class NodeLink {
   /// What came since the last call; `wake_fd` is readable when there is something.
   std::vector<LinkEvent> receive();
   [[nodiscard]] int wake_fd() const;
+  /// When frames of each peer last came here, those that nobody has received included; not of peers that never sent any.
+  [[nodiscard]] std::vector<std::pair<NodeNumber, Time>> heard() const;
 
   /// Relays between the local process at the other side of `channel_file` and the channel of the same id at `peer`.
   /// `side` is whose part the relay plays: kWorker when the local process is the caller. Both ends of the file are fresh.

@@ -163,6 +163,22 @@ TEST(NodeLink, ThatAPeerEndedIsTold) {
   EXPECT_EQ(refused->why.code(), Code::kDied) << refused->why.to_string();
 }
 
+TEST(NodeLink, FramesAreHeardBeforeTheyAreReceived) {
+  Node a(1);
+  Node b(2);
+  testing::introduce(a, b);
+  EXPECT_TRUE(b.link->heard().empty());
+  const Time before = Clock::real().now();
+  ASSERT_TRUE(send_number(a, 2, 0).ok());
+  const Time deadline = before + testing::kPatience;
+  while (b.link->heard().empty() && Clock::real().now() < deadline) std::this_thread::yield();
+  const auto heard = b.link->heard();
+  ASSERT_EQ(heard.size(), 1u);
+  EXPECT_EQ(heard[0].first, 1u);
+  EXPECT_GE(heard[0].second, before);
+  expect_numbers(b, 1, 0, 1);
+}
+
 TEST(NodeLink, APeerThatIsRemovedIsForgotten) {
   Node a(1);
   Node b(2);

@@ -1,6 +1,7 @@
 // What the threads of a NodeLink tell each other about one peer. A small lock, held for a few loads and stores a batch.
 #pragma once
 
+#include "common/clock.h"
 #include "wire/net/node_link.h"
 
 #include <atomic>
@@ -33,6 +34,9 @@ class PeerState {
 
   /// Bytes that wait or are not acknowledged. The sender and those who send add and take.
   std::atomic<size_t> held_bytes{0};
+
+  /// When frames of it last came; the receiver writes it.
+  std::atomic<Time> heard_at{Time()};
 
   /// Applies `change` to the news under the lock.
   template <typename Change>

@@ -231,8 +231,12 @@ void Receiver::on_batch_of_peer(const Origin& origin, Peer& peer, BatchReader& b
     case Incoming::Verdict::kNew: break;
   }
   const NodeNumber from = header.from;
-  for (Entry entry; batch.next(entry);)
+  bool has_frames = false;
+  for (Entry entry; batch.next(entry);) {
+    has_frames |= entry.what == EntryWhat::kFrame;
     entry.what == EntryWhat::kFrame ? on_frame(origin, from, entry) : on_channel_entry(from, entry);
+  }
+  if (has_frames) peer.state->heard_at.store(Clock::real().now(), std::memory_order_relaxed);
   must_wake_sender_ |= peer.state->note_arrived(header.stream, header.sequence, size_bytes);
 }
 
