@@ -77,11 +77,28 @@ Result<std::string> make_session_dir() {
   }
   if (info.st_uid != ::getuid())
     return Status(Code::kIo, "the session folder " + base + " belongs to another user; set MANTA_SESSION_DIR");
-  ::chmod(base.c_str(), 0700);
+  ::chmod(base.c_str(), 0711);  // nobody lists it; a job's user passes through to a node's session
   std::string path = base + "/session-XXXXXX";
   if (::mkdtemp(path.data()) == nullptr)
     return Status(Code::kIo, "cannot make a session folder in " + base + ": " + std::strerror(errno));
   return path;
+}
+
+/// This process's, but that libraries which came with the program are not mantad's.
+std::vector<std::string> environment_of_mantad() {
+  constexpr std::string_view kSearch = "LD_LIBRARY_PATH=";
+  const char* const came = setting("MANTA_LIBRARIES");
+  std::vector<std::string> environment;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    std::string text = *entry;
+    if (came != nullptr && text.starts_with(kSearch) && text.compare(kSearch.size(), std::strlen(came), came) == 0) {
+      text.erase(kSearch.size(), std::strlen(came));
+      if (text.size() > kSearch.size() && text[kSearch.size()] == ':') text.erase(kSearch.size(), 1);
+      if (text.size() == kSearch.size()) continue;
+    }
+    environment.push_back(std::move(text));
+  }
+  return environment;
 }
 
 }  // namespace
@@ -162,6 +179,11 @@ Result<LocalNode> start_local_node(const char* daemon_hint) {
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
 
+  std::vector<std::string> environment = environment_of_mantad();
+  std::vector<char*> envp;
+  for (std::string& entry : environment) envp.push_back(entry.data());
+  envp.push_back(nullptr);
+
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
@@ -171,7 +193,7 @@ Result<LocalNode> start_local_node(const char* daemon_hint) {
   // A process group of its own: the terminal's Ctrl-C is for the driver.
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
   posix_spawnattr_setpgroup(&attributes, 0);
-  const int error = ::posix_spawn(&node.mantad_pid, mantad.c_str(), &actions, &attributes, argv.data(), environ);
+  const int error = ::posix_spawn(&node.mantad_pid, mantad.c_str(), &actions, &attributes, argv.data(), envp.data());
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
   if (error != 0) return Status(Code::kIo, "cannot start " + mantad + ": " + std::strerror(error));

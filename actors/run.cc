@@ -3,6 +3,7 @@
 #include "actors/local_node.h"
 #include "actors/log_printer.h"
 #include "actors/node_runtime.h"
+#include "actors/travel.h"
 #include "actors/worker.h"
 #include "common/log.h"
 
@@ -119,8 +120,9 @@ class SignalWatch {
   std::thread thread_;
 };
 
-wire::Hello driver_hello(int argc, char** argv) {
+wire::Hello driver_hello(int argc, char** argv, std::vector<std::string> libraries) {
   wire::Hello hello;
+  hello.libraries = std::move(libraries);
   hello.build_id = build_id();
   hello.pid = ::getpid();
   hello.role = static_cast<uint8_t>(wire::Role::kDriver);
@@ -144,6 +146,11 @@ int run_driver(int argc, char** argv, const std::function<int(int, char**)>& pro
     std::fprintf(stderr, "manta: %s\n", log_settings.status().message().c_str());
     return 2;
   }
+  Result<std::vector<std::string>> libraries = libraries_to_bring();
+  if (!libraries.ok()) {
+    std::fprintf(stderr, "manta: %s\n", libraries.status().message().c_str());
+    return 2;
+  }
   Result<LocalNode> node = start_local_node(daemon);
   if (!node.ok()) {
     std::fprintf(stderr, "manta: cannot start a local node: %s\n", node.status().to_string().c_str());
@@ -153,7 +160,7 @@ int run_driver(int argc, char** argv, const std::function<int(int, char**)>& pro
   LogPrinter printer;
   NodeRuntimeOptions options;
   options.socket = std::move(node->socket);
-  options.hello = driver_hello(argc, argv);
+  options.hello = driver_hello(argc, argv, std::move(*libraries));
   options.on_log = [&printer](const wire::LogLines& message) { printer.print(message, std::chrono::steady_clock::now()); };
   options.on_disconnected = [](const Status& cause) { std::fprintf(stderr, "manta: %s\n", cause.to_string().c_str()); };
   Result<std::unique_ptr<NodeRuntime>> runtime = NodeRuntime::connect(std::move(options), kStartTimeout);
@@ -184,6 +191,24 @@ int run_driver(int argc, char** argv, const std::function<int(int, char**)>& pro
   return code;
 }
 
+/// `--manta-package` or `--manta-package=FILE:FILE` is for us, too.
+void take_package_flag(int& argc, char** argv) {
+  constexpr std::string_view kFlag = "--manta-package";
+  int kept = 1;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    if (word == kFlag) {
+      ::setenv("MANTA_PACKAGE", "1", 1);
+    } else if (word.starts_with(kFlag) && word.substr(kFlag.size()).starts_with('=')) {
+      ::setenv("MANTA_PACKAGE", argv[i] + kFlag.size() + 1, 1);
+    } else {
+      argv[kept++] = argv[i];
+    }
+  }
+  argc = std::min(argc, kept);
+  argv[argc] = nullptr;
+}
+
 /// `--manta-address X` or `--manta-address=X` is for us, not for the program: it stands for MANTA_ADDRESS.
 void take_flag(std::string_view flag, const char* variable, int& argc, char** argv) {
   int kept = 1;
@@ -207,6 +232,10 @@ int run_main(int argc, char** argv, const std::function<int(int, char**)>& progr
   if (const char* descriptor = std::getenv("MANTA_FORK_SERVER_FD"))
     if (!serve_forks(Fd(std::atoi(descriptor)))) ::_exit(0);  // what follows manta::run is not for it
   keep_memory_warm();
+  if (const Status came = check_libraries_came_first(); !came.ok()) {
+    std::fprintf(stderr, "manta: %s\n", came.message().c_str());
+    return 2;
+  }
   if (const char* descriptor = std::getenv("MANTA_WORKER_FD")) return run_worker(descriptor);
   const char* const mode = std::getenv("MANTA_MODE");
   if (mode != nullptr && std::string_view(mode) == "inline") return run_inline(argc, argv, program);
@@ -216,6 +245,7 @@ int run_main(int argc, char** argv, const std::function<int(int, char**)>& progr
   }
   take_flag("--manta-address", "MANTA_ADDRESS", argc, argv);
   take_flag("--manta-quota", "MANTA_QUOTA", argc, argv);
+  take_package_flag(argc, argv);
   return run_driver(argc, argv, program, daemon);
 }
 

@@ -1,6 +1,7 @@
 // Submitted jobs: what runs, what it printed, its end.
 #include "cli/commands.h"
 #include "cli/output.h"
+#include "common/shared_libraries.h"
 #include "wire/job_messages.h"
 #include "wire/net/sha256.h"
 #include "wire/quota.h"
@@ -27,6 +28,8 @@ struct Settings {
   std::vector<std::string> env;
   std::string deadline;
   std::string quota;
+  bool package = false;
+  std::vector<std::string> libraries;
   bool wait = false;
   uint64_t job = 0;
   uint64_t offset = 0;
@@ -111,14 +114,26 @@ wire::JobInfo must_info(const wire::JobAnswer& answer) {
   return answer.info;
 }
 
-void upload(Session& session, const Fd& file, const wire::SubmitJob& spec) {
-  for (uint64_t offset = 0; offset < spec.program_bytes;) {
-    std::string bytes(std::min<uint64_t>(wire::kJobChunkBytes, spec.program_bytes - offset), '\0');
-    const ssize_t size = ::pread(file.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
-    if (size <= 0) throw Failed("the program changed while it was read");
+/// A file that goes to the head: the program, or a library of it.
+struct Part {
+  std::string path;
+  Fd file;
+  wire::Digest digest;
+};
+
+Part measure(const std::string& path, Fd file) {
+  wire::Digest digest = must(wire::digest(file));
+  return {path, std::move(file), std::move(digest)};
+}
+
+void upload(Session& session, const Part& part) {
+  for (uint64_t offset = 0; offset < part.digest.size_bytes;) {
+    std::string bytes(std::min<uint64_t>(wire::kJobChunkBytes, part.digest.size_bytes - offset), '\0');
+    const ssize_t size = ::pread(part.file.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (size <= 0) throw Failed(part.path + " changed while it was read");
     bytes.resize(static_cast<size_t>(size));
     const auto received = must(session.ask<wire::ProgramReceived>(
-        wire::UploadProgram{.hash = spec.program_hash, .offset = offset, .bytes = std::move(bytes)}));
+        wire::UploadProgram{.hash = part.digest.hash, .offset = offset, .bytes = std::move(bytes)}));
     const Status status = wire::from_wire(received.status);
     if (status.code() == Code::kNotFound) return;  // the job is over already
     must(status);
@@ -126,17 +141,34 @@ void upload(Session& session, const Fd& file, const wire::SubmitJob& spec) {
   }
 }
 
+/// What goes along with the program.
+std::vector<SharedLibrary> libraries_of(const Settings& settings, const std::string& path) {
+  if (!settings.package && settings.libraries.empty()) return {};
+  return must(with_needed(must(needed_libraries(path)), settings.libraries));
+}
+
 [[noreturn]] void follow(Session& session, uint64_t job, uint64_t offset);
 
 void submit(Session& session, Settings& settings) {
   std::string path;
   read_command_line(settings, path);
-  const Fd file = open_program(path);
-  const wire::Digest digest = must(wire::digest(file));
-  settings.spec.program_hash = digest.hash;
-  settings.spec.program_bytes = digest.size_bytes;
+  std::vector<Part> parts;
+  parts.push_back(measure(path, open_program(path)));
+  settings.spec.program_hash = parts[0].digest.hash;
+  settings.spec.program_bytes = parts[0].digest.size_bytes;
+  for (const SharedLibrary& library : libraries_of(settings, path)) {
+    Fd file(::open(library.path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file) throw Failed("cannot read the library " + library.path + ": " + std::strerror(errno));
+    const Part& part = parts.emplace_back(measure(library.path, std::move(file)));
+    settings.spec.libraries.push_back({library.name, part.digest.hash, part.digest.size_bytes});
+  }
   const wire::JobInfo job = must_info(must(session.ask<wire::JobAnswer>(settings.spec)));
-  if (job.wants_program) upload(session, file, settings.spec);
+  for (const std::string& wanted : job.wanted)
+    for (const Part& part : parts)
+      if (part.digest.hash == wanted) {
+        upload(session, part);
+        break;
+      }
   std::fprintf(settings.wait ? stderr : stdout, settings.wait ? "manta: job %" PRIu64 "\n" : "%" PRIu64 "\n", job.job);
   std::fflush(nullptr);
   if (settings.wait) follow(session, job.job, 0);
@@ -230,6 +262,10 @@ void add_job_commands(CLI::App& app, const std::shared_ptr<const Where>& where) 
   to_submit->add_option("--quota", settings->quota,
                         "the most that the job may hold at a time, such as cpus=8,gpus=2,memory=4000000000 (bytes)");
   to_submit->add_option("--key", settings->spec.key, "submitted again with the same key it is the same job");
+  to_submit->add_flag("--package", settings->package,
+                      "the shared libraries that it needs and that are not the system's go along");
+  to_submit->add_option("--library", settings->libraries, "and this file, with what it needs; may be given again")
+      ->allow_extra_args(false);
   to_submit->add_flag("--wait", settings->wait, "write its log here and end with its exit code");
   CLI::App* const to_read = add("logs", "what a job's program printed", logs);
   to_read->add_option("job", settings->job, "its number")->required();

@@ -77,6 +77,9 @@ JobFiles::Done JobFiles::carry_out(StoreProgram& order, int64_t) {
 
 Result<uint64_t> JobFiles::store(StoreProgram& order, Done& done) {
   const std::string& hash = order.part.hash;
+  if (!uploads_.contains(hash) && uploads_.size() >= kMaxUploads)
+    return Status(Code::kUnavailable, "the head takes " + std::to_string(kMaxUploads) +
+                                          " programs and libraries at a time: submit it again, with the same --key");
   Upload& upload = uploads_[hash];
   if (!upload.file) {
     const fs::path path = folder_ / (hash + ".part");

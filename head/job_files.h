@@ -25,6 +25,7 @@ namespace manta::head {
 class JobFiles {
  public:
   static constexpr size_t kMaxWaiting = 1'000;
+  static constexpr size_t kMaxUploads = 1'000;  ///< At a time.
   static constexpr int64_t kMaxWaitUs = 20'000'000;
 
   struct Stored {

@@ -17,13 +17,12 @@ namespace {
 JobState state_of(const JobTable::Job& job) { return static_cast<JobState>(job.row.state); }
 bool is_over(const JobTable::Job& job) { return wire::is_over(state_of(job)); }
 
-bool is_plain_name(const std::string& name) {
-  return !name.empty() && name.size() < 200 && name != "." && name != ".." && name.find('/') == std::string::npos &&
-         name.find('\0') == std::string::npos;
+bool is_same_work(const wire::SubmitJob& a, const wire::SubmitJob& b) {
+  return a.program_hash == b.program_hash && a.arguments == b.arguments && a.env == b.env && a.libraries == b.libraries;
 }
 
-bool is_same_work(const wire::SubmitJob& a, const wire::SubmitJob& b) {
-  return a.program_hash == b.program_hash && a.arguments == b.arguments && a.env == b.env;
+void drop(std::vector<std::string> hashes, JobStep& step) {
+  for (std::string& hash : hashes) step.files.emplace_back(DropProgram{std::move(hash)});
 }
 
 wire::JobAnswer refusal(uint64_t request, Code code, const std::string& why) {
@@ -64,9 +63,7 @@ Status JobTable::replay(SubmittedJobRecord row) {
     last_ended_ = std::max(last_ended_, job.row.ended);
     return {};
   }
-  Program& program = programs_[job.row.spec.program_hash];
-  program.bytes = job.row.spec.program_bytes;
-  program.users.insert(number);
+  programs_.need(number, job.row.spec);
   if (job.row.node != 0) on_node_[job.row.node].insert(number);
   return {};
 }
@@ -116,7 +113,8 @@ wire::JobInfo JobTable::info_of(const Job& job) const {
                      .submitted_us = row.submitted_us,
                      .started_us = row.started_us,
                      .ended_us = row.ended_us,
-                     .wants_program = state_of(job) == JobState::kSubmitted};
+                     .wanted = {}};
+  if (state_of(job) == JobState::kSubmitted) info.wanted = programs_.missing(row.spec);
   if (waiting_.contains(row.job)) info.cause = wire::to_wire(Status(Code::kUnavailable, waiting_why_));
   if (!is_over(job) && row.stop.code != 0) info.cause = row.stop;
   return info;
@@ -127,11 +125,7 @@ wire::JobInfo JobTable::info_of(const Job& job) const {
 Status JobTable::check(const wire::SubmitJob& spec) const {
   if (spec.key.empty() || spec.key.size() > 256 || spec.name.size() > 256)
     return Status(Code::kInvalid, "a job needs a key, and key and name may have 256 characters");
-  if (!is_plain_name(spec.program_name) || !wire::is_hash(spec.program_hash) || spec.program_bytes == 0)
-    return Status(Code::kInvalid, "the job's program has no sensible name, hash or size");
-  if (spec.program_bytes > settings_.max_program_bytes)
-    return Status(Code::kInvalid, "the program has " + std::to_string(spec.program_bytes) + " bytes, at most " +
-                                      std::to_string(settings_.max_program_bytes) + " are taken");
+  MANTA_RETURN_IF_ERROR(wire::check_parts(spec.program_name, spec.program_hash, spec.program_bytes, spec.libraries));
   if (spec.retries < 0 || spec.retries > 1'000 || spec.deadline_us < 0 || spec.deadline_us > int64_t{1} << 50)
     return Status(Code::kInvalid, "retries go from 0 to 1000, and a deadline lies ahead");
   size_t bytes = 0;
@@ -149,16 +143,7 @@ Status JobTable::check(const wire::SubmitJob& spec) const {
                                       std::to_string(settings_.max_words_bytes) + " are taken");
   if (jobs_.size() - ended_.size() >= settings_.max_open_jobs)
     return Status(Code::kFull, std::to_string(settings_.max_open_jobs) + " jobs are there that are not over");
-  const auto program = programs_.find(spec.program_hash);
-  if (program != programs_.end() && program->second.bytes != spec.program_bytes)
-    return Status(Code::kInvalid, "a program of this hash has " + std::to_string(program->second.bytes) + " bytes");
-  uint64_t needed = spec.program_bytes;
-  for (const auto& [hash, one] : programs_)
-    if (!one.users.empty() && hash != spec.program_hash) needed += one.bytes;
-  if (needed > settings_.max_stored_bytes)
-    return Status(Code::kFull, "the programs of jobs that are not over would take " + std::to_string(needed) +
-                                   " bytes, at most " + std::to_string(settings_.max_stored_bytes) + " are kept");
-  return {};
+  return programs_.check(spec);
 }
 
 wire::JobAnswer JobTable::submit(wire::SubmitJob spec, JobStep& step) {
@@ -168,7 +153,7 @@ wire::JobAnswer JobTable::submit(wire::SubmitJob spec, JobStep& step) {
     if (!is_same_work(job.row.spec, spec))
       return refusal(request, Code::kExists,
                      "the key '" + spec.key + "' is that of job " + std::to_string(known->second) +
-                         ", which has another program, other arguments or another environment");
+                         ", which has another program, other libraries, other arguments or another environment");
     return {.request = request, .status = {}, .info = info_of(job)};
   }
   if (const Status status = check(spec); !status.ok())
@@ -177,10 +162,8 @@ wire::JobAnswer JobTable::submit(wire::SubmitJob spec, JobStep& step) {
   job.row = {.job = last_job_, .spec = std::move(spec), .cause = {}, .stop = {}, .submitted_us = step.now_us + wall_us_};
   if (job.row.spec.name.empty()) job.row.spec.name = job.row.spec.program_name;
   by_key_[job.row.spec.key] = last_job_;
-  Program& program = programs_[job.row.spec.program_hash];
-  program.bytes = job.row.spec.program_bytes;
-  program.users.insert(last_job_);
-  if (program.is_stored) {
+  programs_.need(last_job_, job.row.spec);
+  if (programs_.missing(job.row.spec).empty()) {
     become_pending(job, step.now_us);
   } else {
     set_due(job, step.now_us + kUploadUs);
@@ -212,22 +195,22 @@ void JobTable::want_stop(Job& job, const Status& why, JobStep& step) {
 }
 
 void JobTable::upload(Asker asker, wire::UploadProgram part, JobStep& step) {
-  const auto program = programs_.find(part.hash);
+  const ProgramShelf::Part* program = programs_.find(part.hash);
   const auto refuse = [&](Code code, const std::string& why, uint64_t next) {
     step.messages.push_back(
         {asker.node, wire::JobsAnswer{asker.client, wire::ProgramReceived{.request = part.request,
                                                                           .status = wire::to_wire(Status(code, why)),
                                                                           .next_offset = next}}});
   };
-  if (program == programs_.end() || program->second.users.empty())
+  if (program == nullptr || program->users.empty())
     return refuse(Code::kNotFound, "no job waits for this program any more", 0);
-  if (program->second.is_stored) return refuse(Code::kOk, "", program->second.bytes);
-  if (part.bytes.size() > wire::kJobChunkBytes || part.offset > program->second.bytes ||
-      part.bytes.size() > program->second.bytes - part.offset)
+  if (program->is_stored) return refuse(Code::kOk, "", program->bytes);
+  if (part.bytes.size() > wire::kJobChunkBytes || part.offset > program->bytes ||
+      part.bytes.size() > program->bytes - part.offset)
     return refuse(Code::kInvalid, "a piece that does not lie in the program", 0);
-  for (uint64_t user : program->second.users)
+  for (uint64_t user : program->users)
     if (Job& job = jobs_.at(user); state_of(job) == JobState::kSubmitted) set_due(job, step.now_us + kUploadUs);
-  step.files.emplace_back(StoreProgram{asker, program->second.bytes, std::move(part)});
+  step.files.emplace_back(StoreProgram{asker, program->bytes, std::move(part)});
 }
 
 void JobTable::read_log(Asker asker, const wire::ReadJobLog& request, JobStep& step) const {
@@ -245,38 +228,20 @@ void JobTable::read_log(Asker asker, const wire::ReadJobLog& request, JobStep& s
 // ---------------------------------------------------------------------------------------------------- programs
 
 void JobTable::program_stored(const std::string& hash, uint64_t bytes, JobStep& step) {
-  Program& program = programs_[hash];
-  program.bytes = bytes;
-  program.is_stored = true;
-  program.used = ++uses_;
-  for (uint64_t user : program.users) {
+  drop(programs_.stored(hash, bytes), step);
+  const ProgramShelf::Part* part = programs_.find(hash);
+  if (part == nullptr) return;  // no room for what nobody needs
+  for (uint64_t user : part->users) {
     Job& job = jobs_.at(user);
-    if (state_of(job) != JobState::kSubmitted) continue;
+    if (state_of(job) != JobState::kSubmitted || !programs_.missing(job.row.spec).empty()) continue;
     become_pending(job, step.now_us);
     write(job, step);
-  }
-  drop_programs(step);
-}
-
-void JobTable::drop_programs(JobStep& step) {
-  uint64_t kept = 0;
-  for (const auto& [hash, program] : programs_)
-    if (program.users.empty() && program.is_stored) kept += program.bytes;
-  while (kept > settings_.max_kept_bytes) {
-    auto oldest = programs_.end();
-    for (auto it = programs_.begin(); it != programs_.end(); ++it)
-      if (it->second.users.empty() && it->second.is_stored &&
-          (oldest == programs_.end() || it->second.used < oldest->second.used))
-        oldest = it;
-    kept -= oldest->second.bytes;
-    step.files.emplace_back(DropProgram{oldest->first});
-    programs_.erase(oldest);
   }
 }
 
 void JobTable::program_wanted(NodeNumber from, const wire::GetProgramPart& part, JobStep& step) const {
   const Job* job = present(part.job, part.attempt, from);
-  if (job != nullptr && job->row.spec.program_hash == part.hash) {
+  if (job != nullptr && ProgramShelf::has_part(job->row.spec, part.hash)) {
     step.files.emplace_back(ReadProgram{from, part});
     return;
   }
@@ -493,17 +458,9 @@ void JobTable::finish(Job& job, JobState state, int exit_code, wire::WireStatus 
   job.row.ended = ++last_ended_;
   ended_[job.row.ended] = job.row.job;
   set_due(job, 0);
-  if (const auto program = programs_.find(job.row.spec.program_hash); program != programs_.end()) {
-    program->second.users.erase(job.row.job);
-    program->second.used = ++uses_;
-    if (program->second.users.empty() && !program->second.is_stored) {
-      step.files.emplace_back(DropProgram{program->first});
-      programs_.erase(program);
-    }
-  }
+  drop(programs_.release(job.row.job, job.row.spec), step);
   write(job, step);
   if (ended_.size() > settings_.max_ended_jobs) forget_oldest(step);
-  drop_programs(step);
 }
 
 // Not the one with the largest number: after a restart it would be given out again.
@@ -530,7 +487,7 @@ void JobTable::check_invariants() const {
       MANTA_CHECK(row.node == 0 && job.alarm_us == 0 && ended_.at(row.ended) == number, number);
       continue;
     }
-    MANTA_CHECK(programs_.at(row.spec.program_hash).users.contains(number), number);
+    MANTA_CHECK(programs_.find(row.spec.program_hash)->users.contains(number), number);
     if (row.node != 0) MANTA_CHECK(on_node_.at(row.node).contains(number) && row.attempt > 0, number);
     MANTA_CHECK(!waiting_.contains(number) || (row.node == 0 && state_of(job) == JobState::kPending), number);
     if (state_of(job) == JobState::kRunning) MANTA_CHECK(row.node != 0 && row.has_begun, number);
@@ -538,7 +495,7 @@ void JobTable::check_invariants() const {
   }
   MANTA_CHECK(ended == ended_.size() && ended <= settings_.max_ended_jobs + 1, ended);
   MANTA_CHECK(by_key_.size() == jobs_.size(), by_key_.size());
-  for (const auto& [hash, program] : programs_) MANTA_CHECK(program.is_stored || !program.users.empty(), hash);
+  programs_.check_invariants();
 }
 
 }  // namespace manta::head

@@ -11,7 +11,8 @@
 // Drivers take no resources; each node runs a bounded number, the others wait in the order they came. A driver goes to a
 // node with CPUs: rather one without GPUs, rather not the head's (whose end would take it along), then the one with fewest.
 //
-// A program is stored once under its hash: for as long as a job that is not over needs it, and then until room is needed.
+// A program is stored in parts (program_shelf.h): for as long as a job that is not over needs it, and then until room is
+// needed.
 //
 // Invariants: 1 at most one present attempt a job; attempts only grow. 2 A key names one job. 3 Jobs, waiting orders and
 // stored programs are bounded. 4 Replaying the rows gives the table.
@@ -21,6 +22,7 @@
 
 #include "head/job_orders.h"
 #include "head/placement_policy.h"
+#include "head/program_shelf.h"
 #include "head/records.h"
 #include "head/store.h"
 #include "wire/head_link.h"
@@ -38,10 +40,8 @@ namespace manta::head {
 struct JobSettings {
   size_t max_open_jobs = 10'000;
   size_t max_ended_jobs = 1'000;  ///< Remembered, with their logs.
-  uint64_t max_program_bytes = uint64_t{4} << 30;
-  uint64_t max_stored_bytes = uint64_t{16} << 30;  ///< Of programs that jobs need.
-  uint64_t max_kept_bytes = uint64_t{2} << 30;     ///< Of programs, when no job needs them.
-  size_t max_words_bytes = size_t{1} << 20;        ///< Arguments and environment of a job.
+  ShelfSettings programs = {};
+  size_t max_words_bytes = size_t{1} << 20;  ///< Arguments and environment of a job.
 };
 
 /// What a call may use, and what it led to.
@@ -72,7 +72,7 @@ class JobTable {
   static constexpr int kExitSignal = 128;  ///< And the signal.
   static constexpr int kExitStopped = 143;
 
-  explicit JobTable(JobSettings settings = {}) : settings_(settings) {}
+  explicit JobTable(JobSettings settings = {}) : settings_(settings), programs_(settings.programs) {}
 
   struct Job {
     SubmittedJobRecord row;
@@ -93,7 +93,7 @@ class JobTable {
   void upload(Asker asker, wire::UploadProgram part, JobStep& step);
   void read_log(Asker asker, const wire::ReadJobLog& request, JobStep& step) const;
 
-  /// The program is stored as a whole; jobs that wait for it go on. Also at the start, for each that is there.
+  /// A part of programs is stored as a whole; jobs that wait for it go on. Also at the start, for each that is there.
   void program_stored(const std::string& hash, uint64_t bytes, JobStep& step);
 
   void report(wire::NodeNumber from, const wire::JobReport& report, JobStep& step);
@@ -115,13 +115,6 @@ class JobTable {
   void check_invariants() const;
 
  private:
-  struct Program {
-    uint64_t bytes = 0;
-    bool is_stored = false;
-    std::set<uint64_t> users;  ///< Jobs that are not over.
-    uint64_t used = 0;         ///< Counts uses, for those that no job needs.
-  };
-
   [[nodiscard]] Status check(const wire::SubmitJob& spec) const;
   [[nodiscard]] Job* present(uint64_t job, uint32_t attempt, wire::NodeNumber node);
   [[nodiscard]] const Job* present(uint64_t job, uint32_t attempt, wire::NodeNumber node) const;
@@ -142,7 +135,6 @@ class JobTable {
   void try_again(Job& job, int exit_code, const wire::WireStatus& cause, bool costs_retry, JobStep& step);
   void finish(Job& job, wire::JobState state, int exit_code, wire::WireStatus cause, JobStep& step);
   void forget_oldest(JobStep& step);
-  void drop_programs(JobStep& step);
 
   JobSettings settings_;
   int64_t wall_us_ = 0;
@@ -156,8 +148,7 @@ class JobTable {
   std::string waiting_why_;
   std::map<wire::NodeNumber, std::set<uint64_t>> on_node_;
   std::set<std::pair<int64_t, uint64_t>> due_;
-  std::map<std::string, Program> programs_;  // by hash
-  uint64_t uses_ = 0;
+  ProgramShelf programs_;
 };
 
 }  // namespace manta::head

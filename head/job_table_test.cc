@@ -9,6 +9,7 @@
 namespace manta::head {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
@@ -54,7 +55,7 @@ class HeadJobs : public ::testing::Test {
   wire::RunJob placed(wire::SubmitJob spec) {
     const wire::JobAnswer answer = submit(std::move(spec));
     EXPECT_EQ(answer.status.code, 0) << answer.status.message;
-    if (answer.info.wants_program) store_program();
+    if (!answer.info.wanted.empty()) store_program();
     cluster.wait(0);
     return order();
   }
@@ -91,7 +92,7 @@ class HeadJobs : public ::testing::Test {
 TEST_F(HeadJobs, AJobRunsToItsEnd) {
   const wire::JobAnswer submitted = submit(work("k"));
   EXPECT_EQ(submitted.request, 3u);
-  EXPECT_TRUE(submitted.info.wants_program);
+  EXPECT_EQ(submitted.info.wanted, std::vector<std::string>{kHash});
   EXPECT_EQ(submitted.info.name, "program");
   cluster.wait(0);
   EXPECT_THAT(cluster.said<wire::RunJob>(), IsEmpty());
@@ -130,7 +131,7 @@ TEST_F(HeadJobs, TheSameKeyIsTheSameJob) {
   const wire::RunJob run = placed(work("k"));
   const wire::JobAnswer again = submit(work("k"));
   EXPECT_EQ(again.info.job, run.job);
-  EXPECT_FALSE(again.info.wants_program);
+  EXPECT_THAT(again.info.wanted, IsEmpty());
   cluster.wait(0);
   EXPECT_THAT(cluster.said<wire::RunJob>(), IsEmpty());
   report(run, JobEvent::kStarted);
@@ -149,7 +150,7 @@ TEST_F(HeadJobs, AKnownProgramIsNotUploadedAgain) {
   const wire::RunJob first = placed(work("1"));
   report(first, JobEvent::kEnded);
   const wire::JobAnswer second = submit(work("2"));
-  EXPECT_FALSE(second.info.wants_program);
+  EXPECT_THAT(second.info.wanted, IsEmpty());
   cluster.wait(0);
   EXPECT_EQ(order().job, second.info.job);
 }
@@ -324,7 +325,7 @@ TEST_F(HeadJobs, DriversANodeAreBounded) {
   int placed_count = 0;
   for (int i = 0; i < 60; ++i) {
     const wire::JobAnswer answer = submit(work(std::to_string(i)));
-    if (answer.info.wants_program) store_program();
+    if (!answer.info.wanted.empty()) store_program();
     cluster.wait(0);
     placed_count += static_cast<int>(cluster.said<wire::RunJob>().size());
   }
@@ -354,6 +355,39 @@ TEST_F(HeadJobs, AProgramThatNeverComesIsGivenUp) {
   EXPECT_THAT(cluster.files, SizeIs(2));  // its log ends, and what came of its program goes
 }
 
+TEST_F(HeadJobs, LibrariesAreUploadedOnceForAll) {
+  const std::string library(64, 'e');
+  wire::SubmitJob spec = work("1");
+  spec.libraries = {{"libfoo.so.1", library, 5}};
+  const wire::JobAnswer first = submit(spec);
+  EXPECT_THAT(first.info.wanted, ElementsAre(kHash, library));
+  store_program();
+  EXPECT_EQ(state(first.info.job), JobState::kSubmitted);  // not without its library
+  cluster.ask(client, wire::UploadProgram{.request = 1, .hash = library, .offset = 0, .bytes = "12345"});
+  EXPECT_THAT(cluster.files, SizeIs(1));
+  cluster.take_effects(cluster.core.program_stored(library, 5, cluster.now_us));
+  cluster.wait(0);
+  const wire::RunJob run = order();
+  EXPECT_EQ(run.spec.libraries, spec.libraries);
+  cluster.say(at, wire::GetProgramPart{run.job, run.attempt, library, 0});
+  EXPECT_THAT(cluster.files, SizeIs(1));
+  cluster.say(at, wire::GetProgramPart{run.job, run.attempt, std::string(64, 'f'), 0});
+  EXPECT_THAT(cluster.files, IsEmpty());  // not a part of its program
+
+  spec.key = "2";
+  spec.program_hash = std::string(64, 'd');
+  EXPECT_THAT(submit(spec).info.wanted, ElementsAre(spec.program_hash));
+  spec.key = "1";
+  spec.program_hash = kHash;
+  spec.libraries[0].name = "libbar.so.1";
+  EXPECT_THAT(submit(spec).status.message, HasSubstr("other libraries"));
+  spec.key = "3";
+  spec.libraries[0].size_bytes = 6;
+  EXPECT_THAT(submit(spec).status.message, HasSubstr("has 5 bytes"));
+  report(run, JobEvent::kEnded);
+  cluster.expect_replay_is_equal();
+}
+
 TEST_F(HeadJobs, OddSubmissionsAreRefused) {
   wire::SubmitJob spec = work("");
   EXPECT_THAT(submit(spec).status.message, HasSubstr("key"));
@@ -363,6 +397,21 @@ TEST_F(HeadJobs, OddSubmissionsAreRefused) {
   spec = work("k");
   spec.program_hash = "zz";
   EXPECT_THAT(submit(spec).status.message, HasSubstr("hash"));
+  for (const char* name : {"", ".", "..", "../x.so", "a/b.so"}) {
+    spec = work("k");
+    spec.libraries = {{name, kHash, 5}};
+    EXPECT_THAT(submit(spec).status.message, HasSubstr("name")) << name;
+  }
+  spec = work("k");
+  spec.libraries = {{"x.so", kHash, 5}, {"x.so", kHash, 5}};
+  EXPECT_THAT(submit(spec).status.message, HasSubstr("another has"));
+  spec.libraries = {{"x.so", "zz", 5}};
+  EXPECT_THAT(submit(spec).status.message, HasSubstr("x.so has no sensible hash"));
+  spec.libraries.assign(wire::kMaxLibraries + 1, {"x.so", kHash, 5});
+  EXPECT_THAT(submit(spec).status.message, HasSubstr("at most 256"));
+  spec.libraries = {{"x.so", std::string(64, 'e'), wire::kMaxPartBytes},
+                    {"y.so", std::string(64, 'f'), wire::kMaxPartBytes}};
+  EXPECT_THAT(submit(spec).status.message, HasSubstr("with its libraries"));
   spec = work("k");
   spec.env = {{"A=B", "c"}};
   EXPECT_THAT(submit(spec).status.message, HasSubstr("environment variable"));
@@ -379,7 +428,7 @@ TEST_F(HeadJobs, OddSubmissionsAreRefused) {
 TEST(HeadJobsRandom, RandomLivesKeepTheInvariants) {
   for (uint32_t seed = 0; seed < 60; ++seed) {
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
-    FakeCluster cluster({.jobs = {.max_open_jobs = 20, .max_ended_jobs = 10, .max_kept_bytes = 25}});
+    FakeCluster cluster({.jobs = {.max_open_jobs = 20, .max_ended_jobs = 10, .programs = {.max_kept_bytes = 25}}});
     std::mt19937 random(seed);
     const auto pick = [&](size_t below) { return static_cast<uint32_t>(random() % below); };
     cluster.join(room(1));
@@ -412,6 +461,7 @@ TEST(HeadJobsRandom, RandomLivesKeepTheInvariants) {
                                .retries = static_cast<int32_t>(pick(3)),
                                .retry_exits = pick(2) == 0,
                                .deadline_us = pick(4) == 0 ? 1 + pick(5'000'000) : 0};
+          if (pick(2) == 0) spec.libraries = {{"x.so", std::string(64, static_cast<char>('a' + pick(5))), 10}};
           cluster.ask(client, spec);
           break;
         }

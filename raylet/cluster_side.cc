@@ -51,7 +51,8 @@ ClusterSide::ClusterSide(Self self, wire::NodeLink& link, Node node)
       link_(link),
       node_(std::move(node)),
       programs_(
-          self_.session_dir + "/programs", [this](NodeNumber from, const wire::GetProgram& message) { send(from, message); },
+          self_.session_dir + "/program-cache",
+          [this](NodeNumber from, const wire::GetProgram& message) { send(from, message); },
           [this](uint64_t job, const Result<std::string>& path) { program_came(job, path); }) {}
 
 bool ClusterSide::is_remote(ProcessId process) const {
@@ -71,8 +72,13 @@ Status ClusterSide::tell_head(const wire::ToHead& message) {
   return link_.send_frame(wire::kHeadNode, wire::NodeType::kToHead, wire::encode_to_head({.message = message}));
 }
 
+int64_t ClusterSide::next_deadline_us() const {
+  return measuring_.valid() ? std::min(next_look_us_, next_heartbeat_us()) : next_heartbeat_us();
+}
+
 void ClusterSide::tick(int64_t now_us) {
-  if (now_us < next_deadline_us()) return;
+  if (measuring_.valid()) look_at_own_program(now_us);
+  if (now_us < next_heartbeat_us()) return;
   next_beat_us_ = now_us + kHeartbeatUs;
   wanted_beat_us_ = now_us + kSoonUs;
   is_beat_wanted_ = false;
@@ -477,8 +483,18 @@ void ClusterSide::serve_job(const wire::Hello& driver, JobId job, const wire::Am
                            .arguments = driver.arguments,
                            .working_directory = driver.working_directory,
                            .env = driver.env,
+                           .libraries = {},
                            .quota = quota};
-  own_program_path_ = "/proc/" + std::to_string(driver.pid) + "/exe";
+  own_program_ = ServedProgram::open("/proc/" + std::to_string(driver.pid) + "/exe", driver.libraries);
+}
+
+void ClusterSide::look_at_own_program(int64_t now_us) {
+  next_look_us_ = now_us + kMeasureUs;
+  if (measuring_.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return;
+  measured_ = measuring_.get();
+  own_program_->describe(*own_job_);
+  for (const NodeNumber node : std::exchange(want_own_job_, {}))
+    send(node, wire::Job{.status = wire::to_wire(*measured_), .spec = *own_job_});
 }
 
 void ClusterSide::handle(NodeNumber from, wire::GetJob& message) {
@@ -488,21 +504,17 @@ void ClusterSide::handle(NodeNumber from, wire::GetJob& message) {
     return send(from, none);
   }
   dealt_with_[ProcessId{message.job}].insert(from);
-  if (!own_program_) {
-    Result<ServedProgram> program = ServedProgram::open(own_program_path_);
-    if (!program.ok()) return send(from, wire::Job{.status = wire::to_wire(program.status()), .spec = *own_job_});
-    own_program_ = std::move(*program);
-    own_job_->program_hash = own_program_->digest().hash;
-    own_job_->program_bytes = own_program_->digest().size_bytes;
-  }
-  send(from, wire::Job{.status = {}, .spec = *own_job_});
+  if (!own_program_.ok()) return send(from, wire::Job{.status = wire::to_wire(own_program_.status()), .spec = *own_job_});
+  if (measured_) return send(from, wire::Job{.status = wire::to_wire(*measured_), .spec = *own_job_});
+  want_own_job_.insert(from);
+  if (!measuring_.valid()) measuring_ = std::async(std::launch::async, [this] { return own_program_->measure(); });
 }
 
 void ClusterSide::handle(NodeNumber from, wire::GetProgram& message) {
   wire::ProgramChunk chunk{.status = {}, .hash = message.hash, .offset = message.offset, .bytes = {}};
-  if (!own_program_ || own_program_->digest().hash != message.hash) {
+  if (!measured_ || !measured_->ok()) {
     chunk.status = wire::to_wire(Status(Code::kNotFound, "the job of this program has ended"));
-  } else if (Result<std::string> bytes = own_program_->chunk(message.offset); bytes.ok()) {
+  } else if (Result<std::string> bytes = own_program_->chunk(message.hash, message.offset); bytes.ok()) {
     chunk.bytes = std::move(*bytes);
   } else {
     chunk.status = wire::to_wire(bytes.status());
@@ -539,19 +551,30 @@ void ClusterSide::program_came(uint64_t job, const Result<std::string>& path) {
   const wire::JobSpec& spec = it->second;
   std::error_code error;
   const bool has_folder = std::filesystem::is_directory(spec.working_directory, error);
-  node_.step(JobFetched{JobId{job},
-                        {},
-                        {.program = *path,
-                         .arguments = spec.arguments,
-                         .working_directory = has_folder ? spec.working_directory : self_.session_dir,
-                         .env = spec.env,
-                         .build_id = spec.build_id,
-                         .quota = spec.quota}});
+  JobPlan plan{.program = *path,
+               .arguments = spec.arguments,
+               .working_directory = has_folder ? spec.working_directory : self_.session_dir,
+               .env = spec.env,
+               .build_id = spec.build_id,
+               .quota = spec.quota};
+  find_first(plan.env, ProgramCache::library_folder(*path, spec.libraries));
+  Status status;
+  if (self_.job_user) {
+    plan.working_directory = user_folder(job);
+    plan.env.try_emplace("MANTA_LOG_DIR", plan.working_directory);
+    const std::string above = std::filesystem::path(plan.working_directory).parent_path();
+    std::filesystem::create_directory(above, error);
+    status = open_way(above);
+    if (status.ok()) status = make_user_folder(plan.working_directory, *self_.job_user);
+  }
+  node_.step(JobFetched{JobId{job}, status, std::move(plan)});
 }
 
 void ClusterSide::carry_out(const DropJob& effect) {
   jobs_.erase(effect.job.value);
   programs_.release(effect.job.value);
+  std::error_code ignored;
+  if (self_.job_user) std::filesystem::remove_all(user_folder(effect.job.value), ignored);
 }
 
 }  // namespace manta::raylet

@@ -12,11 +12,13 @@
 #include "raylet/core_types.h"
 #include "raylet/gatekeeper.h"
 #include "raylet/head_outbox.h"
+#include "raylet/job_user.h"
 #include "raylet/program_cache.h"
 #include "wire/connection.h"
 #include "wire/net/node_link.h"
 
 #include <functional>
+#include <future>
 #include <map>
 #include <memory>
 #include <optional>
@@ -28,7 +30,8 @@ namespace manta::raylet {
 class ClusterSide {
  public:
   static constexpr int64_t kHeartbeatUs = 500'000;
-  static constexpr int64_t kSoonUs = 20'000;  ///< Between two of which one is wanted soon.
+  static constexpr int64_t kSoonUs = 20'000;    ///< Between two of which one is wanted soon.
+  static constexpr int64_t kMeasureUs = 5'000;  ///< Between looks at whether the program is hashed.
 
   /// What it needs of the node server.
   struct Node {
@@ -54,6 +57,7 @@ class ClusterSide {
     wire::NodeInfo info;
     std::string session_dir;
     std::optional<Gatekeeper> gatekeeper;  ///< On the head's node of a cluster with keys.
+    std::optional<JobUser> job_user;       ///< Whose the workers' folders are.
   };
 
   ClusterSide(Self self, wire::NodeLink& link, Node node);
@@ -67,7 +71,7 @@ class ClusterSide {
   /// The link's events; to be called when its wake_fd is readable.
   void on_link();
   void tick(int64_t now_us);
-  [[nodiscard]] int64_t next_deadline_us() const { return is_beat_wanted_ ? wanted_beat_us_ : next_beat_us_; }
+  [[nodiscard]] int64_t next_deadline_us() const;
 
   /// To the head, wherever it is: on another node.
   Status tell_head(const wire::ToHead& message);
@@ -144,6 +148,9 @@ class ClusterSide {
   Status deliver_with_channel(wire::NodeNumber from, ProcessId to, const Message& message);
   void close(ChannelId channel);
   void program_came(uint64_t job, const Result<std::string>& path);
+  [[nodiscard]] int64_t next_heartbeat_us() const { return is_beat_wanted_ ? wanted_beat_us_ : next_beat_us_; }
+  void look_at_own_program(int64_t now_us);
+  [[nodiscard]] std::string user_folder(uint64_t job) const { return self_.session_dir + "/work/" + std::to_string(job); }
 
   template <typename Message>
   void send(wire::NodeNumber to, const Message& message);
@@ -169,8 +176,11 @@ class ClusterSide {
   std::map<ChannelId, Half> halves_;
   std::map<ProcessId, std::set<wire::NodeNumber>> dealt_with_;  // by client here: the nodes that know it
   std::optional<wire::JobSpec> own_job_;
-  std::string own_program_path_;
-  std::optional<ServedProgram> own_program_;
+  Result<ServedProgram> own_program_ = Status(Code::kNotFound, "this node has no driver");
+  std::future<Status> measuring_;            // own_program_, on a thread of its own: it may be gigabytes
+  std::optional<Status> measured_;           // how that went
+  std::set<wire::NodeNumber> want_own_job_;  // while it is measured
+  int64_t next_look_us_ = 0;
   std::map<uint64_t, wire::JobSpec> jobs_;  // of others, asked for or here
   ProgramCache programs_;
 };

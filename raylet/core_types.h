@@ -95,6 +95,10 @@ struct MemorySampled {
   std::vector<WorkerMemory> workers;
 };
 
+/// For a program that ended at once with these last words: what to try, when the loader did not find a shared library. Else
+/// nothing.
+[[nodiscard]] std::string missing_library_hint(const std::string& last_words);
+
 /// How workers of a job are started on this node.
 struct JobPlan {
   std::string program;

@@ -97,6 +97,8 @@ Status apply(NodeOptions& options, std::string_view flag, std::string_view value
     constexpr int64_t kMostSeconds = int64_t{7} * 86'400;
     if (seconds > kMostSeconds) return invalid(flag, value, "at most a week of seconds");
     options.drain_us = seconds * 1'000'000;
+  } else if (flag == "--job-user") {
+    MANTA_ASSIGN_OR_RETURN(options.job_user, find_job_user(std::string(value)));
   } else if (flag == "--spill-dir") {
     options.spill_dir = value;
   } else if (flag == "--spill-bytes") {
@@ -144,6 +146,8 @@ Result<Flags> parse_flags(int argc, char** argv) {
   }
   if (options.store_bytes == 0) options.store_bytes = static_cast<uint64_t>(machine_memory_bytes()) / 10 * 3;
   const bool has_driver = options.driver_fd >= 0 && !options.session_dir.empty();
+  if (options.job_user && options.driver_fd >= 0)
+    return Status(Code::kInvalid, "--job-user is for nodes of a cluster: a driver's own node serves its driver only");
   if (is_local && has_driver && !cluster.is_head && cluster.address.empty()) return flags;
   if (is_local || cluster.is_head == !cluster.address.empty() || (cluster.is_head && options.driver_fd >= 0) ||
       (options.driver_fd >= 0 && options.session_dir.empty()))

@@ -11,6 +11,8 @@
 // --job-quota KIND=AMOUNT,... is the most that the job of this node's driver, at the head each job, may hold at a time
 // (cpus, gpus, memory in bytes, gpu_memory, custom resources).
 //
+// --job-user NAME, for a mantad that is root: drivers of submitted jobs and workers of others' jobs run as that user.
+//
 // The second is the head's node of a cluster, the third one of its other nodes; with --driver-fd that of a driver, which
 // takes no work. Without --listen a node listens on any port of 127.0.0.1.
 //

@@ -65,6 +65,11 @@ std::string last_words(const Fd& log) {
   return text;
 }
 
+bool has_part(const wire::SubmitJob& spec, const std::string& hash) {
+  return spec.program_hash == hash ||
+         std::ranges::any_of(spec.libraries, [&](const auto& library) { return library.hash == hash; });
+}
+
 /// The same host, any port.
 std::string beside(const std::string& endpoint) { return endpoint.substr(0, endpoint.rfind(':')) + ":*"; }
 
@@ -78,7 +83,7 @@ JobRunner::JobRunner(JobRunnerSettings settings, EventLoop& loop, std::function<
           settings_.folder + "/programs",
           [this](wire::NodeNumber, const wire::GetProgram& ask) {
             for (const auto& [user, fetch] : fetching_) {
-              if (fetch.spec.program_hash != ask.hash) continue;
+              if (!has_part(fetch.spec, ask.hash)) continue;
               tell_head_(wire::GetProgramPart{fetch.attempt.job, fetch.attempt.attempt, ask.hash, ask.offset});
               return;
             }
@@ -132,7 +137,7 @@ void JobRunner::carry_out(const wire::JobReport& effect, int64_t) { tell_head_(e
 
 void JobRunner::carry_out(const FetchDriver& effect, int64_t) {
   Driver& driver = drivers_[effect.attempt];
-  if (driver.program != 0) return programs_.ask_again(effect.spec.program_hash);
+  if (driver.program != 0) return programs_.ask_again(driver.program);
   driver.program = ++last_user_;
   fetching_.emplace(driver.program, effect);
   wire::JobSpec spec;
@@ -140,6 +145,7 @@ void JobRunner::carry_out(const FetchDriver& effect, int64_t) {
   spec.program_name = effect.spec.program_name;
   spec.program_hash = effect.spec.program_hash;
   spec.program_bytes = effect.spec.program_bytes;
+  spec.libraries = effect.spec.libraries;
   programs_.start(spec, wire::kHeadNode);
 }
 
@@ -166,12 +172,18 @@ Status JobRunner::make_folder(Driver& driver, const StartDriver& effect) const {
   if (error) return Status(Code::kIo, "making " + driver.folder + ": " + error.message());
   driver.log = Fd(::open((driver.folder + "/log").c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
   if (!driver.log) return os_error("making " + driver.folder + "/log");
+  if (settings_.user) {
+    MANTA_RETURN_IF_ERROR(open_way(settings_.folder));
+    MANTA_RETURN_IF_ERROR(open_way(driver.folder));
+    MANTA_RETURN_IF_ERROR(make_user_folder(driver.folder + "/work", *settings_.user));
+    MANTA_RETURN_IF_ERROR(make_user_folder(driver.folder + "/keys", *settings_.user));
+  }
   if (effect.join_token.empty()) return {};
   const Fd token(::open((driver.folder + "/token").c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   const auto size = static_cast<ssize_t>(effect.join_token.size());
   if (!token || ::write(token.get(), effect.join_token.data(), effect.join_token.size()) != size)
     return os_error("writing " + driver.folder + "/token");
-  return {};
+  return settings_.user ? give(driver.folder + "/token", *settings_.user) : Status();
 }
 
 Spawn JobRunner::plan(const Driver& driver, const StartDriver& effect) const {
@@ -182,6 +194,7 @@ Spawn JobRunner::plan(const Driver& driver, const StartDriver& effect) const {
               .arguments = effect.spec.arguments,
               .working_directory = driver.folder + "/work",
               .env = effect.spec.env};
+  find_first(spawn.env, ProgramCache::library_folder(effect.program, effect.spec.libraries));
   const bool has_keys = settings_.has_keys;
   spawn.env["MANTA_ADDRESS"] = settings_.address;
   spawn.env["MANTA_LISTEN"] = beside(settings_.listen);
@@ -195,7 +208,7 @@ Spawn JobRunner::plan(const Driver& driver, const StartDriver& effect) const {
 
 Status JobRunner::start(Driver& driver, const StartDriver& effect) {
   MANTA_RETURN_IF_ERROR(make_folder(driver, effect));
-  MANTA_ASSIGN_OR_RETURN(driver.process, start_driver(plan(driver, effect), driver.log));
+  MANTA_ASSIGN_OR_RETURN(driver.process, start_driver(plan(driver, effect), driver.log, settings_.user));
   const JobAttempt attempt = effect.attempt;
   Result<EventLoop::Id> exit =
       loop_.add(driver.process.pidfd.get(), EPOLLIN, [this, attempt](uint32_t) { on_exit(attempt); });

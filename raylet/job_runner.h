@@ -1,6 +1,7 @@
 // The drivers of submitted jobs on this node: the processes and files around job_runner_core.h.
 //
 //   <folder>/<job>.<attempt>/    work (where the driver starts), log, and in a cluster with keys: token, keys
+//                                with a job user (job_user.h) work, keys and token are that user's
 //   <folder>/programs            the programs, fetched from the head
 //
 // A driver is a process group of its own that ends with this mantad, whatever ends it. It joins the cluster through a mantad
@@ -30,6 +31,7 @@ struct JobRunnerSettings {
   std::string listen;   ///< This node's own.
   std::string advertise;
   bool has_keys = false;
+  std::optional<JobUser> user;  ///< Of drivers; none: this process's own.
 };
 
 class JobRunner {

@@ -148,7 +148,7 @@ JobEffects JobRunnerCore::exited(const JobAttempt& attempt, const ExitCause& cau
   last.by_signal = cause.by_signal;
   last.exit_code = cause.code;
   const bool is_bad = cause.by_signal || cause.code != 0;
-  const std::string words = last_words.empty() ? "" : "; its last lines: " + last_words;
+  const std::string words = last_words.empty() ? "" : "; its last lines: " + last_words + missing_library_hint(last_words);
   if (is_bad) last.cause = wire::to_wire(Status(Code::kDied, "its driver was " + describe(cause) + words));
   if (is_bad && !cause.by_signal)
     last.cause = wire::to_wire(Status(Code::kTaskFailed, "its driver " + describe(cause) + words));

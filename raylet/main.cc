@@ -46,6 +46,7 @@ Status run_head(NodeOptions options, const ClusterFlags& flags, ClusterParts par
   std::error_code error;
   const std::string folder = flags.state_dir.empty() ? options.session_dir : flags.state_dir;
   std::filesystem::create_directories(folder, error);
+  if (options.job_user && !flags.state_dir.empty()) ::chmod(folder.c_str(), 0700);
   MANTA_ASSIGN_OR_RETURN(auto store, head::SqliteStore::open(folder + "/head.db", true));
   MANTA_ASSIGN_OR_RETURN(auto head, head::HeadServer::lasting(std::move(store), {.job_quota = options.job_quota}));
   MANTA_RETURN_IF_ERROR(head->keep_files(folder));
@@ -91,7 +92,8 @@ JobRunnerSettings describe_jobs(const NodeOptions& options, const ClusterFlags& 
           .address = flags.is_head ? link.endpoint() : flags.address,
           .listen = flags.listen,
           .advertise = flags.advertise,
-          .has_keys = !flags.keys_dir.empty()};
+          .has_keys = !flags.keys_dir.empty(),
+          .user = options.job_user};
 }
 
 Result<std::string> make_session_dir() {
@@ -106,7 +108,7 @@ Result<std::string> make_session_dir() {
   }
   std::error_code error;
   std::filesystem::create_directories(base, error);
-  ::chmod(base.c_str(), 0700);
+  ::chmod(base.c_str(), 0711);  // a job's user passes through
   std::string path = base + "/node-XXXXXX";
   if (::mkdtemp(path.data()) == nullptr) return Status(Code::kIo, "cannot make a folder in " + base);
   return path;
@@ -129,6 +131,7 @@ Status serve(int argc, char** argv) {
     MANTA_ASSIGN_OR_RETURN(options.session_dir, make_session_dir());
   }
   options.log_dir = log.folder;
+  if (options.job_user) MANTA_RETURN_IF_ERROR(close_session(options.session_dir));
   log::init_at_first_line(
       {.path = (log.folder.empty() ? options.session_dir : log.folder) + "/mantad-" + std::to_string(getpid()) + ".log",
        .level = log.level});

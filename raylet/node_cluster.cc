@@ -25,8 +25,10 @@ wire::Heartbeat heartbeat_of(const RayletCore& core, uint64_t view_version, uint
 Status NodeServer::join_cluster(ClusterParts parts) {
   link_ = std::move(parts.link);
   cluster_ = std::make_unique<ClusterSide>(
-      ClusterSide::Self{
-          .info = std::move(parts.self), .session_dir = options_.session_dir, .gatekeeper = std::move(parts.gatekeeper)},
+      ClusterSide::Self{.info = std::move(parts.self),
+                        .session_dir = options_.session_dir,
+                        .gatekeeper = std::move(parts.gatekeeper),
+                        .job_user = options_.job_user},
       *link_,
       ClusterSide::Node{
           .step = [this](Event event) { step(std::move(event)); },

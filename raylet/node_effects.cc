@@ -140,7 +140,7 @@ void NodeServer::carry_out(Spawn& effect) {
 
 void NodeServer::spawn(Spawn& effect) {
   if (is_ending_) return;
-  Result<WorkerProcess> started = start_worker(effect);
+  Result<WorkerProcess> started = start_worker(effect, options_.job_user);
   if (!started.ok()) return step(SpawnFailed{effect.token, started.status()});
   worker_started(effect, std::move(*started));
 }

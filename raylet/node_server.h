@@ -51,6 +51,7 @@ struct NodeOptions {
   std::optional<uint64_t> spill_bytes;  ///< 0: nothing is spilled; none: what the disk has free, less a tenth.
   int64_t memory_limit_bytes = 0;       ///< Of all workers together; 0: until the machine is full.
   int64_t drain_us = 60'000'000;        ///< What a node of a cluster may take to end in order after SIGTERM.
+  std::optional<JobUser> job_user;      ///< Of workers; none: this process's own.
 };
 
 /// What a node of a cluster has besides: its endpoint, and what it heard when it joined.

@@ -136,7 +136,8 @@ void RayletCore::on(WorkerExited& event) {
       return schedule();
     }
     start_failed(worker.env, worker.dedicated_to,
-                 how + " before it was ready" + (event.last_words.empty() ? "" : "; it said: ") + event.last_words);
+                 how + " before it was ready" + (event.last_words.empty() ? "" : "; it said: ") + event.last_words +
+                     missing_library_hint(event.last_words));
     return schedule();
   }
   if (Lease* lease = leases_.find(worker.lease)) {

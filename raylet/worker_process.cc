@@ -22,6 +22,7 @@ extern char** environ;
 namespace manta::raylet {
 namespace {
 
+constexpr const char* kSameUser = "-";
 constexpr int kFirstSourceFd = 16;  // above every descriptor number the child gets, so that none hides another on its way
 
 Status os_error(const std::string& what, int error) { return Status(Code::kIo, what + ": " + std::strerror(error)); }
@@ -152,11 +153,21 @@ Status launch(const Spawn& spawn, WorkerProcess& process, const WorkerEnds& ends
   return adopt(process, pid);
 }
 
+/// The same by way of a process of mantad, which makes itself what the program shall find itself in.
+Spawn through_launcher(const Spawn& spawn, const std::optional<JobUser>& user) {
+  Spawn launcher = spawn;
+  launcher.program = "/proc/self/exe";
+  launcher.arguments.insert(launcher.arguments.begin(),
+                            {kLaunchFlag, std::to_string(::getpid()), user ? to_word(*user) : kSameUser, spawn.program});
+  if (user) set_user(launcher.env, *user);
+  return launcher;
+}
+
 }  // namespace
 
-Result<WorkerProcess> start_worker(const Spawn& spawn) {
+Result<WorkerProcess> start_worker(const Spawn& spawn, const std::optional<JobUser>& user) {
   MANTA_ASSIGN_OR_RETURN(auto both, make_ends());
-  MANTA_RETURN_IF_ERROR(launch(spawn, both.first, both.second));
+  MANTA_RETURN_IF_ERROR(launch(user ? through_launcher(spawn, user) : spawn, both.first, both.second));
   prefer_for_oom(both.first.pid);
   return std::move(both.first);
 }
@@ -172,28 +183,31 @@ Result<WorkerProcess> start_silent(const Spawn& spawn) {
   return process;
 }
 
-Result<WorkerProcess> start_driver(const Spawn& spawn, const Fd& log) {
-  Spawn launcher = spawn;
-  launcher.program = "/proc/self/exe";
-  launcher.arguments.insert(launcher.arguments.begin(), {kLaunchFlag, std::to_string(::getpid()), spawn.program});
+Result<WorkerProcess> start_driver(const Spawn& spawn, const Fd& log, const std::optional<JobUser>& user) {
   WorkerProcess process;
   WorkerEnds ends;
   MANTA_ASSIGN_OR_RETURN(ends.out, moved_up(log));
   MANTA_ASSIGN_OR_RETURN(ends.err, moved_up(log));
-  MANTA_RETURN_IF_ERROR(launch(launcher, process, ends));
+  MANTA_RETURN_IF_ERROR(launch(through_launcher(spawn, user), process, ends));
   return process;
 }
 
 int launch_driver(int argc, char** argv) {
-  if (argc < 4) return 2;
+  if (argc < 5) return 2;
+  const auto fail = [](const std::string& why) {
+    const std::string text = "mantad: " + why + "\n";
+    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
+    return 127;
+  };
+  // First: it takes back what follows.
+  if (argv[3] != std::string_view(kSameUser))
+    if (const Status status = become_job_user(argv[3]); !status.ok()) return fail(status.message());
   // Whatever becomes of mantad, its driver does not go on without it. The first call is only good for a parent that lives.
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (std::to_string(::getppid()) != argv[2]) return 1;
   ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-  ::execv(argv[3], argv + 3);
-  const std::string why = std::string("mantad: cannot run ") + argv[3] + ": " + std::strerror(errno) + "\n";
-  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, why.data(), why.size());
-  return 127;
+  ::execv(argv[4], argv + 4);
+  return fail(std::string("cannot run ") + argv[4] + ": " + std::strerror(errno));
 }
 
 void kill_group(const WorkerProcess& process) {

@@ -6,9 +6,11 @@
 
 #include "common/fd.h"
 #include "raylet/core_types.h"
+#include "raylet/job_user.h"
 
 #include <manta/status.h>
 
+#include <optional>
 #include <utility>
 
 namespace manta::raylet {
@@ -41,15 +43,16 @@ Result<std::pair<WorkerProcess, WorkerEnds>> make_ends();
 /// Makes `pid`, a child of this process, the one behind the ends. When that fails the child is killed and reaped.
 Status adopt(WorkerProcess& process, int32_t pid);
 
-/// kIo with the operating system's reason when the program cannot be run. Costs about half a millisecond.
-Result<WorkerProcess> start_worker(const Spawn& spawn);
+/// kIo with the operating system's reason when the program cannot be run. Costs about half a millisecond. With a user it is
+/// started like a driver, through `launch_driver`.
+Result<WorkerProcess> start_worker(const Spawn& spawn, const std::optional<JobUser>& user = {});
 
 /// The same, with a socket and no output: the program that makes workers by forking (see fork_server.h).
 Result<WorkerProcess> start_silent(const Spawn& spawn);
 
 /// A driver of a submitted job: both its streams go to `log`, its folder is the spawn's, and it ends with this process.
 /// Through `launch_driver`, so what it is told about a program that cannot be run stands in the log; it then exits with 127.
-Result<WorkerProcess> start_driver(const Spawn& spawn, const Fd& log);
+Result<WorkerProcess> start_driver(const Spawn& spawn, const Fd& log, const std::optional<JobUser>& user = {});
 /// In the process that start_driver made: mantad with these arguments becomes the program. Returns the exit code.
 inline constexpr const char* kLaunchFlag = "--launch-driver";
 int launch_driver(int argc, char** argv);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "wire/messages.h"
+#include "wire/net/program_parts.h"
 #include "wire/quota.h"
 
 #include <cstdint>
@@ -242,8 +243,10 @@ struct JobSpec {
   std::vector<std::string> arguments;
   std::string working_directory;
   std::map<std::string, std::string> env;
+  std::vector<ProgramLibrary> libraries = {};
   Amounts quota = {};  ///< Empty: none.
-  MSGPACK_DEFINE(job, name, build_id, program_name, program_hash, program_bytes, arguments, working_directory, env, quota)
+  MSGPACK_DEFINE(job, name, build_id, program_name, program_hash, program_bytes, arguments, working_directory, env,
+                 libraries, quota)
 };
 
 struct GetJob {
@@ -261,6 +264,7 @@ struct Job {
 
 inline constexpr size_t kProgramChunkBytes = size_t{1} << 20;
 
+/// Of the program or one of its libraries.
 struct GetProgram {
   static constexpr NodeType kType = NodeType::kGetProgram;
   std::string hash;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "wire/message_types.h"
+#include "wire/net/program_parts.h"
 
 #include <cstdint>
 #include <map>
@@ -49,11 +50,12 @@ struct SubmitJob {
   int32_t retries = 0;       ///< Further attempts, when the driver was killed or its node was lost.
   bool retry_exits = false;  ///< And when it ended with a code that is not 0.
   int64_t deadline_us = 0;   ///< From the submission; 0: none. Then it is stopped.
+  std::vector<ProgramLibrary> libraries = {};
   MSGPACK_DEFINE(request, key, name, program_name, program_hash, program_bytes, arguments, env, retries, retry_exits,
-                 deadline_us)
+                 deadline_us, libraries)
 };
 
-/// A piece of a program that a submitted job waits for.
+/// A piece of a program, or of a library of one, that a submitted job waits for.
 struct UploadProgram {
   static constexpr Type kType{kFirstJobType + 1};
   uint64_t request = 0;
@@ -100,8 +102,8 @@ struct JobInfo {
   int64_t submitted_us = 0;  ///< Since 1970, as the others; 0: not yet.
   int64_t started_us = 0;
   int64_t ended_us = 0;
-  bool wants_program = false;
-  MSGPACK_DEFINE(job, name, state, attempt, node, pid, exit_code, cause, submitted_us, started_us, ended_us, wants_program)
+  std::vector<std::string> wanted = {};  ///< Hashes of what is not there yet of its program.
+  MSGPACK_DEFINE(job, name, state, attempt, node, pid, exit_code, cause, submitted_us, started_us, ended_us, wanted)
 };
 
 /// To SubmitJob, StopJob and FindJob.

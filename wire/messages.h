@@ -28,7 +28,9 @@ struct Hello {
   std::string working_directory;
   std::map<std::string, std::string> env;
   std::string job_name;
-  MSGPACK_DEFINE(protocol, build_id, process, pid, role, spawn_token, program, arguments, working_directory, env, job_name)
+  std::vector<std::string> libraries;  ///< Files of shared libraries that go with the program to other nodes.
+  MSGPACK_DEFINE(protocol, build_id, process, pid, role, spawn_token, program, arguments, working_directory, env, job_name,
+                 libraries)
 };
 
 /// raylet -> client. Descriptor: the object table, read-only.

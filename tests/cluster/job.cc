@@ -5,6 +5,7 @@
 //   sum                       one task on the cluster
 //   die FILE                  kills itself the first time: the file says whether it is
 //   look                      what it finds around itself
+//   spy PATH...               as whom it runs here and in a task, and which of these it can open
 //   leave NAME / meet NAME    a detached actor that counts
 #include <manta/manta.h>
 
@@ -18,6 +19,7 @@
 #include <fstream>
 #include <string>
 #include <thread>
+#include <vector>
 
 int sum(int a, int b) { return a + b; }
 
@@ -25,6 +27,19 @@ struct Counter {
   int count = 0;
   int add(int by) { return count += by; }
 };
+
+/// "uid 1 groups 2 can 0 of 3"
+std::string spy(std::vector<std::string> paths) {
+  int opened = 0;
+  for (const std::string& path : paths) {
+    std::error_code error;
+    const bool is_listed = std::filesystem::directory_iterator(path, error) != std::filesystem::directory_iterator();
+    if (is_listed || std::ifstream(path).get() != EOF) ++opened;
+  }
+  return "uid " + std::to_string(::getuid()) + " of " + std::to_string(::geteuid()) + " groups " +
+         std::to_string(::getgroups(0, nullptr)) + " opened " + std::to_string(opened) + " of " +
+         std::to_string(paths.size()) + " root " + std::to_string(::setuid(0));
+}
 
 namespace {
 
@@ -68,6 +83,17 @@ int program(int argc, char** argv) {
     ::raise(SIGKILL);
   }
   if (what == "look") return look();
+  if (what == "spy") {
+    const std::vector<std::string> paths(argv + 2, argv + argc);
+    std::printf("driver: %s\n", spy(paths).c_str());
+    std::vector<manta::Ref<std::string>> tasks;
+    for (int i = 0; i < 6; ++i) tasks.push_back(manta::remote<&spy>(paths));
+    for (auto& task : tasks) std::printf("task: %s\n", task.get().c_str());
+    std::ofstream("mine") << "a file of its own";
+    std::printf("wrote %d\n", static_cast<int>(std::filesystem::file_size("mine")));
+    std::filesystem::remove("mine");
+    return 0;
+  }
   if ((what == "leave" || what == "meet") && argc > 2) {
     const manta::Actor<Counter> counter = what == "leave" ? manta::spawn<Counter>.with({.name = argv[2], .detached = true})()
                                                           : manta::get_actor<Counter>(argv[2]);

@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import pwd
 import signal
 import subprocess
 import time
@@ -209,6 +210,46 @@ class JobsTest(unittest.TestCase):
         for words in [("submit", JOB, "sum"), ("stop", job)]:
             viewer.run(*words, code=1)
         self.assertEqual(len(viewer.jobs()), 1)
+
+
+@unittest.skipUnless(os.geteuid() == 0, "only root can run jobs as another user")
+class JobUserTest(unittest.TestCase):
+
+    def setUp(self):
+        self.cluster = Cluster(nodes=3, flags=["--job-user", "nobody"])
+        os.chmod(self.cluster.folder, 0o711)
+        self.client = Client(self.cluster)
+
+    def tearDown(self):
+        JobsTest.tearDown(self)
+
+    def test_jobs_run_as_another_user_and_see_nothing_of_the_nodes(self):
+        uid = pwd.getpwnam("nobody").pw_uid
+        closed = [self.cluster.folder, self.cluster.folder / "state", self.cluster.folder / "state" / "head.db"]
+        if self.cluster.keys is not None:
+            closed += [self.cluster.keys, *self.cluster.keys.iterdir()]
+        for node in self.cluster.nodes:
+            closed += [node.folder / "session", node.folder / "session" / "jobs", node.folder / "session" / "mantad.sock"]
+            closed += node.folder.glob("mantad-*.log")
+        said = self.client.run("submit", "--wait", JOB, "spy", *closed)
+        whom = f"uid {uid} of {uid} groups "
+        self.assertEqual(said.count(whom), 7, said)
+        self.assertEqual(said.count(f"opened 0 of {len(closed)} root -1"), 7, said)
+        self.assertIn("wrote 17", said)
+        self.assertIn("the sum is 42", self.client.run("submit", "--wait", JOB, "sum"))
+        # And a driver that joins by itself has its workers run so.
+        done = self.cluster.run("cluster-job", "spy", *closed)
+        self.assertEqual(done.stdout.count(whom), 6, done.stdout + done.stderr)
+
+    def test_its_folder_goes_and_stop_reaches_it(self):
+        job = self.client.run("submit", JOB, "lines", 1000000, 50, 0).strip()
+        self.client.wait_for(job, "running")
+        pid = int(self.client.jobs()[int(job)]["pid"])
+        folder = pathlib.Path(os.readlink(f"/proc/{pid}/cwd"))
+        self.assertEqual(folder.stat().st_uid, pwd.getpwnam("nobody").pw_uid)
+        self.client.run("stop", job)
+        self.client.run("logs", "-f", job, code=143)
+        wait_until(lambda: not folder.exists())
 
 
 if __name__ == "__main__":
