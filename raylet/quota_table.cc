@@ -93,6 +93,11 @@ void QuotaTable::left(const RequestKey& key, uint32_t node) {
   touch();
 }
 
+bool QuotaTable::is_lent(const RequestKey& key) const {
+  const auto it = tokens_.find(key);
+  return it != tokens_.end() && it->second.is_lent;
+}
+
 int QuotaTable::held_by(ProcessId owner) const {
   int count = 0;
   for (auto it = tokens_.lower_bound({owner, 0}); it != tokens_.end() && it->first.first == owner; ++it) ++count;

@@ -48,6 +48,7 @@ class QuotaTable {
   void lend(const RequestKey& key, uint32_t node, bool is_lent);
   void node_lost(uint32_t node);
 
+  [[nodiscard]] bool is_lent(const RequestKey& key) const;
   /// How many tokens this owner's requests have.
   [[nodiscard]] int held_by(ProcessId owner) const;
 

@@ -182,11 +182,23 @@ class RayletCore {
   void on_head(wire::StatusAnswer& message);
   void on_head(wire::QuotaShare& message);
 
+  using RequestKey = std::pair<ProcessId, uint64_t>;
+
   // Quotas of jobs: what owners here may have.
   Status push_unadmitted(Claim claim);
   [[nodiscard]] LeaseQueue::Holding tokens_held() const;
   /// Whether one was admitted.
   bool admit_one();
+  struct UnderQuota {
+    uint64_t lease = 0;
+    RequestKey key;
+    const wire::SchedulingClass* what = nullptr;
+  };
+  /// Leases of owners here that count for the job's quota and run something.
+  [[nodiscard]] std::vector<UnderQuota> leases_under_quota(JobId job) const;
+  /// Of what the job holds here, what to have back so that this one is not kept waiting by what holds more.
+  [[nodiscard]] std::optional<UnderQuota> choose_for_quota(const Claim& waiting) const;
+  void reclaim_for_quotas();
   /// At the end of each step: admits what fits, tells the head what changed.
   void settle_quotas();
   [[nodiscard]] std::map<JobId, QuotaTable::Wants> quota_wants() const;
@@ -233,12 +245,12 @@ class RayletCore {
   struct RemoteLeaseHeld {
     ProcessId owner;
     wire::SchedulingClass what;
+    uint64_t request = 0;
   };
   struct RemotePeer {
     int32_t pid = 0;
     std::set<ProcessId> interested;
   };
-  using RequestKey = std::pair<ProcessId, uint64_t>;
   [[nodiscard]] bool is_remote(uint64_t id) const {
     const wire::NodeNumber node = wire::node_of(id);
     return node != 0 && node != settings_.number;
@@ -356,7 +368,8 @@ class RayletCore {
   LeaseTable leases_;
   LeaseQueue queue_;
   QuotaTable quotas_;
-  LeaseQueue unadmitted_;  // requests of owners here that are beyond their jobs' quotas
+  std::map<JobId, RequestKey> quota_reclaims_;  // by job: whose lease was asked back for another of it
+  LeaseQueue unadmitted_;                       // requests of owners here that are beyond their jobs' quotas
   std::map<std::pair<ProcessId, ProcessId>, ChannelId> channels_;  // (caller, worker)
   std::multimap<int64_t, wire::PlaceActor> later_;                 // by when: restarts that are to wait
   int64_t wait_check_us_ = 0;                                      // when to look at what waits; 0 when nothing does

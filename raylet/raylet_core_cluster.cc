@@ -160,7 +160,7 @@ void RayletCore::on(PeerMet& event) {
   client->second.remote_peers.insert(event.remote);
   const auto asked = asked_.find({event.client, event.request});
   if (event.lease == 0 || asked == asked_.end()) return;
-  remote_leases_[event.lease] = {event.client, asked->second.claim.scheduling_class};
+  remote_leases_[event.lease] = {event.client, asked->second.claim.scheduling_class, event.request};
   const wire::NodeNumber there = wire::node_of(event.lease);
   if (const wire::NodeNumber also = asked->second.also; also != 0) {
     if (also != there) view_.give_back(also, asked->second.claim.demand());
@@ -248,6 +248,7 @@ void RayletCore::on(JobFetched& event) {
 // Detached actors outlive their job: the head ends the others.
 void RayletCore::end_job(JobId job) {
   quotas_.end(job);
+  quota_reclaims_.erase(job);
   queue_.forget(job);
   unadmitted_.forget(job);
   if (!jobs_.contains(job)) return;

@@ -31,6 +31,63 @@ bool RayletCore::admit_one() {
   return false;
 }
 
+std::vector<RayletCore::UnderQuota> RayletCore::leases_under_quota(JobId job) const {
+  std::vector<UnderQuota> all;
+  for (const auto& [id, lease] : leases_.all()) {
+    const Claim& claim = lease.claim;
+    if (claim.job == job && quotas_.has_token({claim.owner, claim.request}) && lease.is_active && !lease.is_ended &&
+        !lease.is_reclaimed && !lease.is_actor() && !lease.grant.cpus_are_lent)
+      all.push_back({id.value, {claim.owner, claim.request}, &claim.scheduling_class});
+  }
+  for (const auto& [id, held] : remote_leases_) {
+    const RequestKey key{held.owner, held.request};
+    const auto client = clients_.find(held.owner);
+    if (client != clients_.end() && client->second.job == job && quotas_.has_token(key) && !quotas_.is_lent(key))
+      all.push_back({id, key, &held.what});
+  }
+  return all;
+}
+
+// As LeaseTable::choose_reclaims, but of what the job holds by its owners here, wherever that is.
+std::optional<RayletCore::UnderQuota> RayletCore::choose_for_quota(const Claim& waiting) const {
+  const std::vector<UnderQuota> held = leases_under_quota(waiting.job);
+  const auto count = [&](ProcessId owner, const wire::SchedulingClass* what) {
+    return std::ranges::count_if(
+        held, [&](const UnderQuota& one) { return one.key.first == owner && (what == nullptr || *one.what == *what); });
+  };
+  const wire::Amounts wanted = quotas_.part_of(waiting.job, waiting.demand());
+  for (const UnderQuota& one : held) {
+    const wire::Amounts part = quotas_.part_of(waiting.job, one.what->resources);
+    if (std::ranges::none_of(part, [&](const auto& entry) { return wanted.contains(entry.first); })) continue;
+    const bool is_own = one.key.first == waiting.owner;
+    if (is_own && *one.what == waiting.scheduling_class) continue;
+    if (is_own && one.what->priority != waiting.scheduling_class.priority) {
+      if (waiting.scheduling_class.priority > one.what->priority) return one;
+      continue;
+    }
+    const auto mine = count(waiting.owner, is_own ? &waiting.scheduling_class : nullptr);
+    if (mine == 0 || count(one.key.first, is_own ? one.what : nullptr) > mine + 1) return one;
+  }
+  return std::nullopt;
+}
+
+// One of a job at a time: when it has come back, the next is looked for.
+void RayletCore::reclaim_for_quotas() {
+  std::erase_if(quota_reclaims_, [this](const auto& entry) { return !quotas_.has_token(entry.second); });
+  if (unadmitted_.size() == 0) return;
+  for (const Claim* front : unadmitted_.fronts(tokens_held())) {
+    if (quota_reclaims_.contains(front->job)) continue;
+    const std::optional<UnderQuota> chosen = choose_for_quota(*front);
+    if (!chosen) continue;
+    quota_reclaims_[front->job] = chosen->key;
+    if (Lease* here = leases_.find(LeaseId{chosen->lease})) {
+      ask_back(*here);
+    } else {
+      send(chosen->key.first, wire::ReclaimLease{chosen->lease});
+    }
+  }
+}
+
 void RayletCore::settle_quotas() {
   if (!quotas_.take_dirty()) return;
   do {
@@ -39,6 +96,7 @@ void RayletCore::settle_quotas() {
     while (admit_one()) is_any = true;
     if (is_any) schedule();
   } while (quotas_.take_dirty());
+  reclaim_for_quotas();
   for (wire::QuotaReport& report : quotas_.reports(quota_wants())) emit(TellHead{std::move(report)});
 }
 

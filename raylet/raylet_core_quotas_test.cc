@@ -109,6 +109,21 @@ TEST_F(Quotas, AWorkerThatWaitsGivesItsPartToItsChild) {
   EXPECT_TRUE(world.core.is_at_rest());
 }
 
+TEST_F(Quotas, AnotherClassOfTheSameOwnerIsNotKeptWaiting) {
+  world.request(FakeWorld::kDriver, 1, 1);
+  world.request(FakeWorld::kDriver, 2, 1);
+  give(1);
+  world.start_all();
+  ASSERT_TRUE(world.grant_of(FakeWorld::kDriver, 1));
+  EXPECT_TRUE(world.sent<wire::ReclaimLease>(FakeWorld::kDriver).empty());
+  world.request(FakeWorld::kDriver, 3, 0.5);
+  const auto asked = world.sent<wire::ReclaimLease>(FakeWorld::kDriver);
+  ASSERT_EQ(asked.size(), 1u);
+  EXPECT_EQ(asked[0].lease, world.grant_of(FakeWorld::kDriver, 1)->lease);
+  world.request(FakeWorld::kDriver, 4, 0.5);
+  EXPECT_EQ(world.sent<wire::ReclaimLease>(FakeWorld::kDriver).size(), 1u);  // once
+}
+
 TEST_F(Quotas, CancelledRequestsAndDeadOwnersLeaveNothing) {
   world.request(FakeWorld::kDriver, 1, 1);
   give(1);

@@ -12,7 +12,9 @@ namespace {
 class RandomLife {
  public:
   explicit RandomLife(uint32_t seed)
-      : random_(seed), world_(1 + static_cast<int64_t>(seed % 4), static_cast<int>(seed % 3)) {}
+      : random_(seed),
+        world_(1 + static_cast<int64_t>(seed % 4), static_cast<int>(seed % 3), 0, seed % 2 == 0 ? wire::Amounts() : kQuota) {
+  }
 
   void live(int steps) {
     for (int i = 0; i < steps; ++i) {
@@ -143,8 +145,23 @@ class RandomLife {
     world_.feed(std::move(sampled));
   }
 
+  /// The head, as far as quotas go: this node has all that the job may have. It is late at times.
+  void give_shares() {
+    for (; asked_head_ < world_.told_head.size() && pick(3) != 0; ++asked_head_) {
+      const auto* report = std::get_if<wire::QuotaReport>(&world_.told_head[asked_head_]);
+      if (report == nullptr) continue;
+      wire::Amounts share = report->keeps;
+      for (const wire::QuotaWant& want : report->wants)
+        for (uint32_t i = 0; i < want.count && wire::kind_above(kQuota, share, want.each).empty(); ++i)
+          wire::add_amounts(share, want.each);
+      world_.feed(HeadSays{wire::QuotaShare{
+          .job = report->job, .number = ++shares_, .report = report->number, .share = share, .held = share}});
+    }
+  }
+
   /// Takes note of what the core sent since the last time, and reacts as good clients do.
   void hear() {
+    give_shares();
     for (; heard_ < world_.sends.size(); ++heard_) {
       const Send send = world_.sends[heard_];
       if (const auto* granted = std::get_if<wire::LeaseGranted>(&send.message)) {
@@ -164,8 +181,12 @@ class RandomLife {
     }
   }
 
+  static inline const wire::Amounts kQuota{{"cpus", 3 * wire::kWhole / 2}};
+
   std::mt19937 random_;
   FakeWorld world_;
+  size_t asked_head_ = 0;
+  uint64_t shares_ = 0;
   size_t heard_ = 0;
   uint64_t next_request_ = 1;
   std::set<std::pair<ProcessId, uint64_t>> open_;
