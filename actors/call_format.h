@@ -6,6 +6,7 @@
 //            kPart      ReplyHeader value            one of several results, or a stream's item
 //            kDone      ReplyHeader kept             the end after parts; `index` counts them
 //            kFailed    ReplyHeader error kept       the end with an error
+//            kNotBegun  ReplyHeader                  a task that lay behind one that waits: its caller has it back
 //            kInside    ReplyHeader ids              Refs inside the stored value that follows, as many messages as they
 //            take
 //
@@ -28,7 +29,7 @@
 namespace manta {
 
 enum class RequestKind : uint16_t { kTemplate = 1, kCall = 2 };
-enum class ReplyKind : uint16_t { kResult = 1, kPart = 2, kDone = 3, kFailed = 4, kInside = 5 };
+enum class ReplyKind : uint16_t { kResult = 1, kPart = 2, kDone = 3, kFailed = 4, kInside = 5, kNotBegun = 6 };
 enum class PartKind : uint32_t { kInline = 0, kStored = 1 };
 
 /// Blobs up to this size travel in ring messages, larger ones through the store.

@@ -371,6 +371,7 @@ void NodeRuntime::on_reply(Call& call, const Reply& reply) {
       }
       return;
     case ReplyKind::kResult: set_result(call, 0, reply); return finish(call, reply.header.run_ns);
+    case ReplyKind::kNotBegun: return take_not_begun(call);
     case ReplyKind::kDone: {
       const Status missing(Code::kInternal, call_name(call) + " returned " + std::to_string(reply.header.index) +
                                                 " values, not " + std::to_string(call.result_count()));
@@ -399,6 +400,21 @@ void NodeRuntime::on_reply(Call& call, const Reply& reply) {
       return finish(call, reply.header.run_ns);
     }
   }
+}
+
+/// Its worker waits inside another task, on another node: from there it could not be taken back.
+void NodeRuntime::take_not_begun(Call& call) {
+  const auto now = std::chrono::steady_clock::now();
+  const bool is_wrong = call.task_class == nullptr || (call.stream && call.stream->arrived > 0);
+  if (is_wrong || call.cancelled || call.deadline <= now) {
+    const Status late(Code::kTimeout, call_name(call) + " did not begin before its deadline");
+    const Status wrong(Code::kInternal, call_name(call) + " was given back by a worker that had begun it");
+    fail_results(call, is_wrong ? wrong : late);
+    return finish(call, 0);
+  }
+  timed_.erase(&call);
+  call.peer->forget(call);
+  tasks_.not_begun(call, now);
 }
 
 void NodeRuntime::finish(Call& call, uint64_t run_ns) {

@@ -23,6 +23,7 @@ using detail::ObjectState;
 namespace {
 
 constexpr auto kLongestSleep = std::chrono::milliseconds(100);
+constexpr auto kSleepAmongCalls = std::chrono::milliseconds(20);  // while calls may come that this thread must give back
 constexpr size_t kWorthOneCopyBytes = 16 << 10;  // arguments below are copied once more rather than waited for
 
 thread_local Running* t_running = nullptr;
@@ -237,6 +238,7 @@ bool NodeRuntime::wait_until(const std::function<bool()>& done, detail::Deadline
     Running* const on_worker = t_running;
     if (on_worker != nullptr && on_worker->on_blocked) on_worker->on_blocked(true);
     while (true) {
+      const bool is_among_calls = on_worker != nullptr && on_worker->give_back && on_worker->give_back();
       const uint32_t ticket = bell_.prepare_sleep(wire::Bell::Line::kReplies);
       size_t replies = 0;
       {
@@ -252,7 +254,8 @@ bool NodeRuntime::wait_until(const std::function<bool()>& done, detail::Deadline
       }
       if (replies > 0 && sleeping_.load(std::memory_order_relaxed) > 0) wake_waiters();
       ++sleeping_;
-      const auto longest = std::min<std::chrono::steady_clock::duration>(deadline - now, kLongestSleep);
+      const auto longest =
+          std::min<std::chrono::steady_clock::duration>(deadline - now, is_among_calls ? kSleepAmongCalls : kLongestSleep);
       bell_.sleep(wire::Bell::Line::kReplies, ticket,
                   std::chrono::duration_cast<std::chrono::microseconds>(longest).count());
       --sleeping_;

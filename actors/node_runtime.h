@@ -172,6 +172,7 @@ class NodeRuntime final : public Runtime {
   void set_result(Call& call, size_t index, const Reply& reply);
   void set_value(Call& call, detail::ObjectEntry& entry, const Reply& reply);
   void finish(Call& call, uint64_t run_ns);
+  void take_not_begun(Call& call);
   void fail_call(Call& call, const Status& status);
   void fail_results(Call& call, const Status& status);
   void dispose(Call& call);
@@ -284,6 +285,8 @@ struct Running {
   const std::atomic<bool>* cancelled = nullptr;
   Uncovered uncovered;
   std::function<void(bool blocked)> on_blocked;
+  /// While it waits: gives back what lies behind it, and says whether more may come.
+  std::function<bool()> give_back;
 };
 Running*& running();
 

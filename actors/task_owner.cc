@@ -141,12 +141,36 @@ void TaskOwner::request_more(TaskClass& task_class) {
   }
 }
 
-void TaskOwner::finished(Call& call, uint64_t run_ns, TimePoint now) {
-  Lease& lease = *call.lease;
+void TaskOwner::take_off(Lease& lease, Call& call) {
   const auto at = std::find(lease.in_flight.begin(), lease.in_flight.end(), &call);
   MANTA_CHECK(at != lease.in_flight.end(), lease.id);
   lease.in_flight.erase(at);
   call.lease = nullptr;
+}
+
+void TaskOwner::requeue(Call& call) {
+  call.lease = nullptr;
+  call.state = CallState::kQueued;
+  call.deadline = TimePoint::max();
+  call.task_class->pending.push_front(&call);
+  ++pending_count_;
+}
+
+void TaskOwner::not_begun(Call& call, TimePoint now) {
+  Lease& lease = *call.lease;
+  take_off(lease, call);
+  requeue(call);
+  TaskClass& task_class = *call.task_class;
+  if (lease.in_flight.empty()) {
+    lease.idle_since = now;
+    if (lease.is_asked_back) drop(lease);
+  }
+  pump(task_class, now);
+}
+
+void TaskOwner::finished(Call& call, uint64_t run_ns, TimePoint now) {
+  Lease& lease = *call.lease;
+  take_off(lease, call);
   const double seen = std::max(static_cast<double>(run_ns), 100.0);
   lease.run_ns = lease.run_ns == 0 ? seen : lease.run_ns * 0.8 + seen * 0.2;
   TaskClass& task_class = *lease.task_class;
@@ -191,11 +215,7 @@ void TaskOwner::take_back_all(Lease& lease) {
       kept.push_front(&call);
       continue;
     }
-    call.lease = nullptr;
-    call.state = CallState::kQueued;
-    call.deadline = TimePoint::max();
-    lease.task_class->pending.push_front(&call);
-    ++pending_count_;
+    requeue(call);
   }
   lease.in_flight = std::move(kept);
 }
@@ -212,11 +232,7 @@ void TaskOwner::steal_for(TaskClass& task_class) {
     Call& call = *longest->in_flight.back();
     if (!call.peer->take_back(call)) return;
     longest->in_flight.pop_back();
-    call.lease = nullptr;
-    call.state = CallState::kQueued;
-    call.deadline = TimePoint::max();
-    task_class.pending.push_front(&call);
-    ++pending_count_;
+    requeue(call);
   }
 }
 
@@ -307,10 +323,7 @@ void TaskOwner::on_peer_died(const Peer& peer, const Status& cause, TimePoint no
                   {"why", cause});
         if (call->retries_left > 0 && !is_free) --call->retries_left;
         ++call->attempt;
-        call->state = CallState::kQueued;
-        call->deadline = TimePoint::max();
-        task_class->pending.push_front(call);
-        ++pending_count_;
+        requeue(*call);
       }
     }
   }

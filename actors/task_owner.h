@@ -4,7 +4,8 @@
 //
 // Enough calls are in flight on a lease to hide the trip (about 1 ms of queued work by the worker's own measured run time),
 // and a call that a worker has not begun can be taken back: when another worker has nothing to do, when the worker waits
-// inside a task, when the lease is asked back, and when the worker dies (then it costs no retry).
+// inside a task, when the lease is asked back, and when the worker dies (then it costs no retry). On its way to another node
+// it cannot: there the worker gives it back when it waits.
 //
 // Invariants: a call is in one class queue, on one lease, or done. A lease that is returned has nothing in flight. Requests
 // outstanding never exceed the calls that wait. Everything here is under the runtime's lock; nothing blocks.
@@ -62,6 +63,9 @@ class TaskOwner {
   void enqueue(Call& call, TimePoint now);
   /// A reply ended `call`: frees its place and sends what waits.
   void finished(Call& call, uint64_t run_ns, TimePoint now);
+  /// The worker waits inside a task and gave `call` back, which its peer has forgotten: it is queued again, at no retry.
+  /// Whether the lease is blocked, `on_blocked` says alone: that may be over by now.
+  void not_begun(Call& call, TimePoint now);
   /// `call` failed with an error that is worth another try.
   void retry(Call& call, TimePoint now);
   /// Removes a queued call, or takes it back. False when it runs.
@@ -88,6 +92,8 @@ class TaskOwner {
   void pump(TaskClass& task_class, TimePoint now);
   void request_more(TaskClass& task_class);
   [[nodiscard]] static size_t waiting_count(const TaskClass& task_class);
+  static void take_off(Lease& lease, Call& call);
+  void requeue(Call& call);
   void take_back_all(Lease& lease);
   void steal_for(TaskClass& task_class);
   void drop(Lease& lease);

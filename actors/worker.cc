@@ -243,6 +243,7 @@ void Worker::execute(Job& job) {
   Running here;
   here.cancelled = &job.cancelled;
   here.on_blocked = [this](bool blocked) { set_blocked(blocked); };
+  if (!actor_) here.give_back = [this, &job] { return give_back_behind(job); };
   running() = &here;
   const std::string& label = job.known->label;
   set_stdio_label(&label);
@@ -268,6 +269,8 @@ void Worker::execute(Job& job) {
   }
   call.drop_arguments();
   if (job.in_ring) job.caller->channel->requests.release(*std::exchange(job.in_ring, std::nullopt));
+  here.give_back = nullptr;
+  for (const HeldBack& held : job.behind) held.caller->channel->requests.release(held.message);
   kept = runtime_->keep(here.uncovered);
   if (actor_ && !shared_ && status.ok()) save_state();
   flush_stdio();
@@ -366,6 +369,7 @@ void Worker::learn(Caller& caller, std::span<const std::byte> body) {
   known->group = cursor.text(group);
   constexpr uint32_t kMostTemplates = 1 << 20;
   if (!cursor.ok() || id > kMostTemplates) return;
+  if (id < caller.templates.size() && caller.templates[id]) return;  // it may be in use
   known->function = find_function(known->key);
   known->label = label_of(*known, actor_ && !shared_ ? actor_->start.class_name : std::string());
   if (caller.templates.size() <= id) caller.templates.resize(id + 1);
@@ -428,13 +432,43 @@ void Worker::hand_out(std::unique_ptr<Job> job) {
   pool->post(std::move(job));
 }
 
+void Worker::refresh_callers() {
+  if (callers_version_.load(std::memory_order_acquire) == snapshot_version_) return;
+  const std::lock_guard lock(mutex_);
+  snapshot_ = callers_;
+  snapshot_version_ = callers_version_.load();
+}
+
+// On the main thread, inside its call, which is a task's. The last first: an owner puts each before what it has queued.
+bool Worker::give_back_behind(Job& job) {
+  refresh_callers();
+  std::vector<std::pair<Caller*, uint64_t>> not_begun;
+  bool may_come = false;
+  for (const std::shared_ptr<Caller>& caller : snapshot_) {
+    if (caller->is_gone || wire::node_of(caller->process.value) == wire::node_of(runtime_->self().value)) continue;
+    may_come = true;
+    while (true) {
+      const Result<std::optional<wire::RingMessage>> claimed = caller->channel->requests.claim();
+      if (!claimed.ok()) caller->is_gone = true;
+      if (!claimed.ok() || !claimed->has_value()) break;
+      const wire::RingMessage& message = **claimed;
+      job.behind.push_back({caller, message});
+      if (message.kind == static_cast<uint16_t>(RequestKind::kTemplate)) learn(*caller, message.body);
+      if (message.kind != static_cast<uint16_t>(RequestKind::kCall)) continue;
+      not_begun.emplace_back(caller.get(), Cursor(message.body).read<CallHeader>().cookie);
+    }
+  }
+  for (auto it = not_begun.rbegin(); it != not_begun.rend(); ++it) {
+    ReplyHeader header;
+    header.cookie = it->second;
+    reply(*it->first, ReplyKind::kNotBegun, header, {});
+  }
+  return may_come;
+}
+
 // One call of each caller in turn: nobody's flood starves another.
 bool Worker::take_one() {
-  if (callers_version_.load(std::memory_order_acquire) != snapshot_version_) {
-    const std::lock_guard lock(mutex_);
-    snapshot_ = callers_;
-    snapshot_version_ = callers_version_.load();
-  }
+  refresh_callers();
   const size_t first = next_caller_;
   for (size_t i = 0; i < snapshot_.size(); ++i) {
     const size_t at = (first + i) % snapshot_.size();
@@ -483,62 +517,6 @@ void Worker::main_loop() {
     bell.sleep(wire::Bell::Line::kRequests, ticket, stop_asked_ ? 1'000 : kSleepUs);
   }
 }
-
-// ---------------------------------------------------------------------------------------------------- control thread
-
-void Worker::on_attach(const wire::AttachChannel& message, std::unique_ptr<wire::Channel> channel, wire::Bell caller_bell) {
-  auto caller = std::make_shared<Caller>();
-  caller->channel_id = message.channel;
-  caller->process = {message.caller};
-  caller->channel = std::move(channel);
-  caller->bell = std::move(caller_bell);
-  if (!message.devices.empty()) runtime_->set_devices(message.devices);
-  {
-    const std::lock_guard lock(mutex_);
-    callers_.push_back(std::move(caller));
-    ++callers_version_;
-  }
-  runtime_->bell().ring(wire::Bell::Line::kRequests);
-}
-
-void Worker::on_detach(const wire::DetachChannel& message) {
-  const std::lock_guard lock(mutex_);
-  for (const auto& caller : callers_) {
-    if (caller->channel_id == message.channel) caller->is_gone = true;
-  }
-  std::erase_if(callers_, [&](const auto& caller) { return caller->channel_id == message.channel; });
-  ++callers_version_;
-}
-
-void Worker::on_start_actor(wire::StartActor message) {
-  {
-    const std::lock_guard lock(mutex_);
-    to_start_.push_back(std::move(message));
-    has_posted_ = true;
-  }
-  runtime_->bell().ring(wire::Bell::Line::kRequests);
-}
-
-void Worker::on_stop_actor(const wire::StopActor& message) {
-  if (!message.drain) ::_exit(0);
-  stop_asked_ = true;
-  runtime_->bell().ring(wire::Bell::Line::kRequests);
-}
-
-void Worker::on_cancel(ProcessId caller, uint64_t cookie) {
-  const std::lock_guard lock(running_mutex_);
-  for (Job* job : jobs_) {
-    if (job->caller->process == caller && job->header.cookie == cookie) job->cancelled = true;
-  }
-  runtime_->bell().ring(wire::Bell::Line::kReplies);
-}
-
-// Asked to go for want of work. What it owns and others still hold would be lost with it: then it says that it stays.
-void Worker::on_goodbye() {
-  if (!runtime_->is_needed()) ::_exit(0);
-  (void)runtime_->send(wire::Goodbye{1});
-}
-void Worker::on_disconnected() { ::_exit(1); }
 
 Worker::Worker() = default;
 Worker::~Worker() = default;

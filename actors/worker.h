@@ -6,6 +6,9 @@
 // pools of executor threads instead, and the main thread only hands out. Control frames arrive on the runtime's control
 // thread, which posts to the main thread. A call's arguments are read before its ring room is given back, and its reply
 // leaves after all it promises is on its way (stored results sealed, actor state saved, kept Refs listed).
+//
+// A task that waits gives back what lies behind it, since it may be waiting for just that. Callers of this node take it back
+// by themselves; those of another node are answered that it was not begun.
 #pragma once
 
 #include "actors/call_format.h"
@@ -37,6 +40,12 @@ struct Caller {
   std::atomic<bool> is_gone{false};
 };
 
+/// A message claimed behind the call that runs: room is given back in the order of the claims.
+struct HeldBack {
+  std::shared_ptr<Caller> caller;
+  wire::RingMessage message;
+};
+
 /// One call, taken out of its ring. Shares its caller, which may go before the call ends.
 struct Job {
   std::shared_ptr<Caller> caller;
@@ -46,6 +55,7 @@ struct Job {
   std::span<const std::byte> arguments;      ///< In the ring until the call has run, or in `copied`.
   std::string copied;                        ///< When others are claimed meanwhile.
   std::optional<wire::RingMessage> in_ring;  ///< Its room, given back by the thread that claims, when the call has run.
+  std::vector<HeldBack> behind;              ///< Given back to callers while it waited; bounded by their rings.
   std::atomic<bool> cancelled{false};
 };
 
@@ -85,6 +95,8 @@ class Worker final : public WorkerSide {
   bool take_one();
   bool take_from(const std::shared_ptr<Caller>& caller);
   void learn(Caller& caller, std::span<const std::byte> body);
+  void refresh_callers();
+  bool give_back_behind(Job& job);
   void hand_out(std::unique_ptr<Job> job);
   void start_actor(wire::StartActor message);
   bool should_stop();

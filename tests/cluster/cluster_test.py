@@ -49,6 +49,16 @@ class ClusterTest(unittest.TestCase):
             program.wait_for(" tasks right", timeout_s=240)
             self.assertEqual(program.process.wait(timeout=20), 0)
 
+    def test_a_task_gets_what_lies_behind_it_on_another_node(self):
+        # The waiters have every CPU, and what they wait for was sent on to the same workers.
+        with Cluster(nodes=3) as cluster:
+            self.assertIn("3 waiters got what lay behind them",
+                          self.check(cluster, cluster.run("cluster-nested", "behind", 3, cluster.folder)))
+
+    def test_nested_tasks_between_nodes_end(self):
+        with Cluster(nodes=3) as cluster:
+            self.assertIn("fib is 377", self.check(cluster, cluster.run("cluster-nested", "fib", 14, timeout_s=180)))
+
     def test_what_no_node_could_hold_waits_and_says_so(self):
         with Cluster(nodes=2) as cluster:
             done = cluster.start_program("runtime_calls_test", "--gtest_filter=Options.ReachTheWorker")
