@@ -59,10 +59,7 @@ void NodeRuntime::tick() {
   tasks_.tick(now);
   actors_.tick();
   shared_.flush();
-  if (!to_free_.empty()) {
-    store_->free(to_free_);
-    to_free_.clear();
-  }
+  free_stored();
   std::erase_if(peers_, [](const auto& each) { return each.second->is_dead && !each.second->is_active; });
   std::vector<Call*> late;
   for (Call* call : timed_) {
@@ -210,6 +207,12 @@ void NodeRuntime::handle_frame(wire::Frame& frame) {
         for (const auto& [node, ids_from] : m.back_nodes) objects_.on_node_back(node, ids_from);
         tasks_.set_capacity(m.capacity);
         if (!m.lost_nodes.empty()) lineage_.on_node_lost();
+      });
+      break;
+    case Type::kObjectsMoved:
+      with_frame<wire::ObjectsMoved>(frame, [&](auto& m) {
+        for (const auto& move : m.moves) objects_.on_moved(move.from, move.to);
+        free_stored();
       });
       break;
     case Type::kActorUpdate: on_actor_update(frame); break;

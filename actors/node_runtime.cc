@@ -208,10 +208,7 @@ size_t NodeRuntime::poll_replies() {
     }
   }
   if (active_.empty()) has_outstanding_.store(false, std::memory_order_relaxed);
-  if (!to_free_.empty()) {
-    store_->free(to_free_);
-    to_free_.clear();
-  }
+  free_stored();
   return replies;
 }
 
@@ -344,10 +341,13 @@ void NodeRuntime::forget(ObjectEntry* entry) noexcept {
   }
   const Guard guard(lock_);
   objects_.forget(entry);
-  if (to_free_.size() >= 64 || (!to_free_.empty() && active_.empty())) {
-    store_->free(to_free_);
-    to_free_.clear();
-  }
+  if (to_free_.size() >= 64 || active_.empty()) free_stored();
+}
+
+void NodeRuntime::free_stored() {
+  if (to_free_.empty()) return;
+  store_->free(to_free_);
+  to_free_.clear();
 }
 
 std::vector<ObjectId> NodeRuntime::keep(Uncovered& uncovered) {

@@ -204,6 +204,7 @@ class NodeRuntime final : public Runtime {
 
   // Replies and waiting.
   size_t poll_replies();
+  void free_stored();
   void wake_waiters();
   void completer_main();
   void note_outstanding();

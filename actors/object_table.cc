@@ -64,7 +64,9 @@ void ObjectTable::complete(ObjectEntry& entry, std::shared_ptr<detail::OwnMemory
 
 void ObjectTable::complete(ObjectEntry& entry, const wire::ObjectLocation& location) {
   if (!entry.awaits_value()) return io_.free_stored(location);
+  forget_place(entry);
   entry.location = location;
+  note_place(entry);
   ready(entry, ObjectState::kStored);
 }
 
@@ -310,6 +312,40 @@ void ObjectTable::on_node_back(uint32_t node, uint64_t ids_from) {
   if (const auto lost = lost_nodes_.find(node); lost != lost_nodes_.end()) lost->second.up_to = ids_from;
 }
 
+// ---------------------------------------------------------------------------------------------------- moved values
+
+ObjectTable::Place ObjectTable::place_of(const wire::ObjectLocation& location) {
+  return {wire::node_of(location.segment), uint64_t{location.slot} << 32 | location.generation};
+}
+
+// What lies on the owner's own node does not move: the owner ends with it.
+void ObjectTable::note_place(ObjectEntry& entry) {
+  const bool may_move = wire::node_of(entry.location.segment) != wire::node_of(self_.value);
+  if (may_move && !is_borrowed(entry)) places_[place_of(entry.location)] = &entry;
+}
+
+void ObjectTable::forget_place(const ObjectEntry& entry) {
+  if (places_.empty() || entry.location.generation == 0) return;
+  const auto at = places_.find(place_of(entry.location));
+  if (at != places_.end() && at->second == &entry) places_.erase(at);
+}
+
+void ObjectTable::on_moved(const wire::ObjectLocation& from, const wire::ObjectLocation& to) {
+  const auto has_value_at = [this](const wire::ObjectLocation& location) -> ObjectEntry* {
+    const auto at = places_.find(place_of(location));
+    if (at == places_.end() || at->second->state != ObjectState::kStored || at->second->awaits_value()) return nullptr;
+    return at->second->extras && at->second->extras->is_dropped ? nullptr : at->second;
+  };
+  if (lost_with(to.segment) != nullptr || has_value_at(to) != nullptr) return;  // said twice, or gone again
+  ObjectEntry* const entry = has_value_at(from);
+  if (entry == nullptr) return io_.free_stored(to);
+  const wire::ObjectLocation old = entry->location;
+  forget_place(*entry);
+  entry->location = to;
+  places_[place_of(to)] = entry;  // on this node, too: to know it when it is said again
+  if (lost_with(old.segment) == nullptr) io_.free_stored(old);
+}
+
 void ObjectTable::stop_rebuilding(ObjectEntry& entry) {
   entry.more().is_rebuilding = false;
   entry.more().is_dropped = true;
@@ -378,6 +414,7 @@ void ObjectTable::forget(ObjectEntry* entry) {
 void ObjectTable::destroy(ObjectEntry* entry) {
   if (entry->producer != nullptr && io_.gone) io_.gone(*entry);
   if (entry->exported) exported_.erase(entry->id);
+  forget_place(*entry);
   const bool is_dropped = entry->extras && entry->extras->is_dropped;
   if (is_dropped && entry->state == ObjectState::kInline) lineage_bytes_ -= entry->bytes().size();
   const bool has_value = entry->state == ObjectState::kStored && !is_dropped && !entry->awaits_value();

@@ -21,6 +21,7 @@
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -84,6 +85,8 @@ class ObjectTable {
   /// The same for one that `is_lost`.
   void lose(detail::ObjectEntry& entry);
   void on_node_lost(uint32_t node, const Status& cause);
+  /// A value lies elsewhere now. Of the two places, the one that is not needed is freed.
+  void on_moved(const wire::ObjectLocation& from, const wire::ObjectLocation& to);
   /// It is there again, with segments above `ids_from`: what it had before stays lost.
   void on_node_back(uint32_t node, uint64_t ids_from);
   /// Whether anybody but lineage refers to it.
@@ -129,11 +132,17 @@ class ObjectTable {
   /// The entry of a borrowed id, made if there is none; null for an owned object that is gone.
   detail::Handle borrow(const ObjectId& id);
   detail::ObjectEntry* find(const ObjectId& id) const;
+  /// Of an object of another node's store: what every location of it has.
+  using Place = std::pair<uint32_t, uint64_t>;
+  static Place place_of(const wire::ObjectLocation& location);
+  void note_place(detail::ObjectEntry& entry);
+  void forget_place(const detail::ObjectEntry& entry);
 
   ProcessId self_;
   Io io_;
   uint64_t next_ = 1;
   std::unordered_map<ObjectId, detail::ObjectEntry*> exported_;  ///< Owned ones whose id left, and all borrowed ones.
+  std::map<Place, detail::ObjectEntry*> places_;  ///< Owned ones whose value lies, or lay last, on another node.
   std::unordered_set<ProcessId> dead_;
   std::unordered_set<ProcessId> watched_;
   static constexpr uint64_t kAll = ~uint64_t{0};

@@ -93,7 +93,7 @@ double read_seconds(std::span<const std::unique_ptr<Node>> readers, const wire::
     for (std::thread& thread : threads) thread.join();
   });
   for (const auto& node : readers) {
-    node->store->run([&](StoreServer& store) { store.copies_freed({1, {hazard_key(at.slot, at.generation)}}); });
+    node->store->run([&](StoreServer& store) { store.hear(1, wire::DropCopies{1, {hazard_key(at.slot, at.generation)}}); });
     MANTA_CHECK(node->store->eventually([](const StoreStats& stats) { return stats.copies + stats.limbo_objects == 0; }));
   }
   return taken;

@@ -163,7 +163,7 @@ double pull_seconds(Node& node, TestClient& reader, std::span<const wire::Object
   });
   wire::DropCopies drop{1, {}};
   for (const wire::ObjectLocation& at : objects) drop.names.push_back(hazard_key(at.slot, at.generation));
-  node.store.run([&](StoreServer& store) { store.copies_freed(drop); });
+  node.store.run([&](StoreServer& store) { store.hear(1, drop); });
   MANTA_CHECK(node.store.eventually([](const StoreStats& stats) { return stats.copies + stats.limbo_objects == 0; }));
   return taken;
 }

@@ -327,6 +327,9 @@ class ModelNode {
       }
     }
   }
+  void carry_out(effect::AskToAdopt& ask) { asked_to_adopt.push_back(ask); }
+  void carry_out(effect::RefuseAdoption& refuse) { refusals.push_back(refuse); }
+  void carry_out(effect::TellMoved& moved) { told_moved.push_back(moved); }
   void carry_out(effect::PunchSpill&) {}
   void carry_out(effect::RemoveSpill& remove) { EXPECT_EQ(disk.erase(remove.file), 1u); }
   void carry_out(effect::Restored& restored) {
@@ -363,6 +366,9 @@ class ModelNode {
   std::vector<effect::ReadSpill> reads;
   std::vector<effect::Pull> pulls;
   std::vector<effect::ForwardFree> forwarded;
+  std::vector<effect::AskToAdopt> asked_to_adopt;
+  std::vector<effect::RefuseAdoption> refusals;
+  std::vector<effect::TellMoved> told_moved;
   std::set<std::pair<wire::NodeNumber, Name>> holders;  // that are to be told when the object is freed
   std::map<uint64_t, Put> waiting;
   std::deque<Event> to_happen;

@@ -31,6 +31,9 @@ Effects StoreCore::step(const Event& event, Time now) {
   MANTA_CHECK(held_bytes_ <= options_.capacity_bytes, held_bytes_, options_.capacity_bytes);
   MANTA_CHECK(warm_bytes_ <= held_bytes_, warm_bytes_, held_bytes_);
   MANTA_CHECK(disk_bytes_ <= options_.spill_bytes, disk_bytes_, options_.spill_bytes);
+  move_some();
+  for (auto& [node, names] : refused_) effects_.emplace_back(effect::RefuseAdoption{node, std::move(names)});
+  refused_.clear();
   for (auto& [node, names] : dropped_) effects_.emplace_back(effect::DropCopies{node, std::move(names)});
   dropped_.clear();
   if (scan_now_) effects_.emplace_back(effect::Scan{});
@@ -42,6 +45,7 @@ std::optional<Time> StoreCore::next_deadline() const {
   auto consider = [&next](Time at) { next = next ? std::min(*next, at) : at; };
   if (trim_at_) consider(*trim_at_);
   if (prepare_at_) consider(*prepare_at_);
+  if (moves_) consider(moves_->look_at);
   // Past a deadline, what keeps a request waiting is the disk, whose word is an event.
   auto consider_deadline = [&](Time at) { consider(writes_ > 0 ? std::max(at, now_ + kTrimWhileWaiting) : at); };
   for (const Waiting& waiting : waiting_) consider_deadline(waiting.deadline);
@@ -181,6 +185,7 @@ void StoreCore::on(const event::Tick&) {
   if (scan_at_ && *scan_at_ <= now_) request_scan();
   if (trim_at_ && *trim_at_ <= now_) trim_clients();
   if (prepare_at_ && *prepare_at_ <= now_) prepare();
+  if (moves_ && moves_->look_at <= now_) look_at_moves();
   serve();  // a large request at the front may have gone
 }
 

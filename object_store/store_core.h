@@ -27,6 +27,12 @@
 // is clean, so it goes without writing, and nothing is known of it once it is gone; whoever wants it again names its home
 // again.
 //
+// When the node is drained (MoveAway), its objects go to others:
+//   RESIDENT or ON DISK --AskToAdopt--> a copy there becomes an object of that node's --TellMoved--> owner --Free--> freed
+//   here
+// so the owner decides which of the two is the object, and what is lost on the way is said again. Whoever still has the old
+// place finds nothing there, and asks the owner.
+//
 // Invariants, checked after every step:
 //   1 held bytes (granted, own, orphaned less what was punched, warm) never exceed the capacity
 //   2 a slot's generation only grows; a slot belongs to one segment
@@ -161,7 +167,8 @@ class StoreCore {
   /// What a copy is of, as its home node knows it.
   struct Home {
     wire::ObjectLocation at;
-    Time deadline;  // of the pull under way
+    Time deadline;     // of the pull under way
+    ObjectId adopted;  // what it is to be when it is here: this node's object, with this id
   };
   /// An object that has a record on disk, or on another node.
   struct Spilled {
@@ -180,6 +187,22 @@ class StoreCore {
     std::unique_ptr<Status> damage;
   };
   using SpilledEntry = std::unordered_map<Name, Spilled>::iterator;
+  /// What is to go to other nodes, while this one is drained.
+  struct Moves {
+    struct Asked {
+      wire::NodeNumber node = 0;
+      uint64_t size_bytes = 0;
+      Time again_at;
+    };
+    std::vector<wire::NodeNumber> to;
+    std::deque<Name> todo;
+    std::vector<Name> fresh;  // sealed lately: their owners may not know them yet
+    std::unordered_map<Name, Asked> asked;
+    uint64_t asked_bytes = 0;
+    std::map<wire::NodeNumber, uint64_t> given_bytes;
+    std::map<wire::NodeNumber, Time> refused_until;
+    Time look_at;
+  };
   struct File {
     uint64_t records = 0;  // of objects that live; and 1 while it is written
     uint64_t disk_bytes = 0;
@@ -316,6 +339,26 @@ class StoreCore {
   void forward_frees(const event::Freed& event);
   void tell_holders(Name name);
 
+  // store_core_moves.cc
+  struct Own {
+    ObjectId id;
+    wire::ObjectLocation at;
+  };
+  void on(const event::MoveAway& event);
+  void on(const event::Adopt& event);
+  void on(const event::AdoptionRefused& event);
+  [[nodiscard]] std::optional<Own> own_object(Name name) const;
+  [[nodiscard]] std::optional<wire::NodeNumber> receiver_of(Name name, const ObjectId& id) const;
+  void move_some();
+  void move_again(Name name);
+  void no_move(Name name);
+  void look_at_moves();
+  void lose_receiver(wire::NodeNumber node);
+  [[nodiscard]] bool may_adopt(const wire::ObjectLocation& at) const;
+  void adopt(Name copy);
+  void refuse_adoption(const wire::ObjectLocation& at);
+  [[nodiscard]] wire::ObjectLocation adopted(const wire::ObjectLocation& at) const;
+
   // store_core_report.cc
   [[nodiscard]] Status full(uint64_t size_bytes, uint32_t timeout_ms) const;
   [[nodiscard]] std::string disk_report() const;
@@ -361,6 +404,10 @@ class StoreCore {
   std::map<wire::NodeNumber, std::string> lost_nodes_;               // and why
   std::map<wire::NodeNumber, uint64_t> back_from_;                   // lost before, back with ids above this one
   std::set<uint64_t> own_;                                           // segments of phase kOwn
+  std::optional<Moves> moves_;
+  std::map<std::pair<wire::NodeNumber, Name>, wire::ObjectLocation> adopted_;  // home and name there -> here
+  uint64_t adopting_bytes_ = 0;                                                // on their way
+  std::map<wire::NodeNumber, std::vector<Name>> refused_;                      // in this step
   std::optional<Time> relieve_at_;  // producers were given memory back: what they do with it is seen by then
   std::optional<Time> disk_again_at_;
   Status disk_status_;  // why the last write failed

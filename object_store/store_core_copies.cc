@@ -4,6 +4,7 @@
 #include "object_store/store_core.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace manta::object_store {
 namespace {
@@ -64,12 +65,16 @@ StoreCore::SpilledEntry StoreCore::copy_of(const wire::ObjectLocation& at) {
   known->second = kCopyBit | ++last_copy_;
   Spilled& spilled = spilled_[known->second];
   spilled.size_bytes = at.size_bytes;
-  spilled.home = std::make_unique<Home>(Home{at, {}});
+  spilled.home = std::make_unique<Home>(Home{at, {}, {}});
   spilled.place = Place::kDisk;
   return spilled_.find(known->second);
 }
 
 void StoreCore::forget_copy(SpilledEntry entry) {
+  if (std::exchange(entry->second.home->adopted, {})) {  // it did not come
+    adopting_bytes_ -= entry->second.size_bytes;
+    refuse_adoption(entry->second.home->at);
+  }
   const auto known = copies_.find(home_key(entry->second.home->at));
   if (known != copies_.end() && known->second == entry->first) copies_.erase(known);  // else it is of a later life
   spilled_.erase(entry);
@@ -151,6 +156,7 @@ void StoreCore::expire_pulls() {
 
 void StoreCore::on(const event::CopiesFreed& event) {
   for (Name name : event.names) {
+    adopted_.erase({event.home, name});  // its owner knows, or needs it no more
     auto known = copies_.find({event.home, name});
     if (known == copies_.end()) continue;
     const SpilledEntry entry = spilled_.find(known->second);
@@ -214,6 +220,7 @@ void StoreCore::on(const event::NodeBack& event) {
   lost_nodes_.erase(event.node);
   back_from_[event.node] = event.ids_from;
   std::erase_if(copies_, [&](const auto& copy) { return copy.first.first == event.node; });
+  std::erase_if(adopted_, [&](const auto& each) { return each.first.first == event.node; });
 }
 
 void StoreCore::on(const event::NodeLost& event) {
@@ -228,6 +235,8 @@ void StoreCore::on(const event::NodeLost& event) {
     std::erase(it->second, event.node);
     it = it->second.empty() ? holders_.erase(it) : std::next(it);
   }
+  std::erase_if(adopted_, [&](const auto& each) { return each.first.first == event.node; });
+  lose_receiver(event.node);
   free_all_of([&](uint64_t owner) { return wire::node_of(owner) == event.node; });
   request_scan();
   serve();

@@ -62,6 +62,7 @@ void StoreCore::on(const event::Seal& event) {
   bool freed = gone_.contains(slot.owner) || is_lost(slot.owner) ||
                (early != early_frees_.end() && early->second.value == slot.owner);
   early_frees_.erase(at.slot);
+  if (moves_ && !freed) moves_->fresh.push_back(hazard_key(at.slot, at.generation));
   if (!freed) return;
   free_slot(at.slot);
   request_scan();
@@ -115,7 +116,9 @@ bool StoreCore::free_one(ProcessId process, const wire::ObjectLocation& object) 
 void StoreCore::free_slot(uint32_t slot) {
   --objects_;
   object_bytes_ -= slots_[slot].size_bytes;
-  tell_holders(hazard_key(slot, slots_[slot].generation));
+  const Name name = hazard_key(slot, slots_[slot].generation);
+  tell_holders(name);
+  no_move(name);
   to_limbo(slot);
 }
 

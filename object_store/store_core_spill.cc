@@ -251,6 +251,7 @@ void StoreCore::free_spilled(SpilledEntry entry, const Status& why) {
     --objects_;
     object_bytes_ -= spilled.size_bytes;
     tell_holders(entry->first);
+    no_move(entry->first);
   }
   answer_all(spilled, kNowhere, why);
   const bool in_memory = spilled.place == Place::kResident;
@@ -290,7 +291,7 @@ void StoreCore::on(const event::Restore& event) {
   auto client = clients_.find(event.process.value);
   if (client == clients_.end()) return;
   ++client->second.restores;
-  const wire::ObjectLocation& asked = event.message.location;
+  const wire::ObjectLocation asked = adopted(event.message.location);
   Waiter waiter{event.process, event.message.request, now_ + std::chrono::milliseconds(event.message.timeout_ms),
                 event.message.timeout_ms};
   if (client->second.restores > kMaxRestoresPerClient)
@@ -347,7 +348,7 @@ void StoreCore::dequeue(Spilled& spilled) {
   pulls_lack_room_ = pulls_lack_room_ && !pull_queue_.empty();
 }
 
-/// It is in memory, at spilled.slot: those who wait are told where.
+/// It is in memory, at spilled.slot: those who wait are told where. One that is adopted is no copy any more afterwards.
 void StoreCore::is_back(Spilled& spilled) {
   if (spilled.place != Place::kResident) {
     spilled.place = Place::kResident;
@@ -357,6 +358,7 @@ void StoreCore::is_back(Spilled& spilled) {
   make_newest(spilled.slot);
   spilled.hot_until = now_ + (spilled.waiters.empty() ? kHotAfterPrefetch : kHotFor);
   answer_all(spilled, location_of(spilled.slot), {});
+  if (spilled.home && spilled.home->adopted) adopt(slots_[spilled.slot].name);
 }
 
 void StoreCore::serve_restores() {

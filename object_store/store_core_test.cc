@@ -113,6 +113,9 @@ class World {
   void carry_out(effect::Pull&) {}
   void carry_out(effect::ForwardFree&) {}
   void carry_out(effect::DropCopies&) {}
+  void carry_out(effect::AskToAdopt&) {}
+  void carry_out(effect::RefuseAdoption&) {}
+  void carry_out(effect::TellMoved&) {}
   void carry_out(effect::PunchSpill&) {}
   void carry_out(effect::RemoveSpill& remove) { EXPECT_EQ(disk.erase(remove.file), 1u); }
   void carry_out(effect::Restored& restored) {

@@ -98,6 +98,20 @@ struct CopiesFreed {
   wire::NodeNumber home = 0;
   std::vector<Name> names;  ///< On that node.
 };
+/// This node is drained: its objects are to go to these, or failing them to their owners' nodes. Again, when it is others.
+struct MoveAway {
+  std::vector<wire::NodeNumber> to;
+};
+/// `from` is drained, and asks this node to keep objects of its.
+struct Adopt {
+  wire::NodeNumber from = 0;
+  wire::AdoptObjects message;
+};
+/// A node that was asked to keep objects of this one's does not, for now.
+struct AdoptionRefused {
+  wire::NodeNumber by = 0;
+  std::vector<Name> names;
+};
 /// A process of another node ended.
 struct OwnerGone {
   ProcessId process;
@@ -118,7 +132,8 @@ struct Tick {};
 using Event = std::variant<event::ClientJoined, event::ClientGone, event::Request, event::Cancel, event::Return,
                            event::Failed, event::Seal, event::Freed, event::Restore, event::Scanned, event::SpillDone,
                            event::SpillFailed, event::SpillPunched, event::RestoreDone, event::Prefetch, event::Copied,
-                           event::CopiesFreed, event::OwnerGone, event::NodeLost, event::NodeBack, event::Tick>;
+                           event::CopiesFreed, event::MoveAway, event::Adopt, event::AdoptionRefused, event::OwnerGone,
+                           event::NodeLost, event::NodeBack, event::Tick>;
 
 namespace effect {
 
@@ -209,6 +224,19 @@ struct DropCopies {
   wire::NodeNumber node = 0;
   std::vector<Name> names;
 };
+struct AskToAdopt {
+  wire::NodeNumber node = 0;
+  wire::AdoptObjects message;
+};
+struct RefuseAdoption {
+  wire::NodeNumber node = 0;
+  std::vector<Name> names;  ///< On that node.
+};
+/// To the owner: an object of another node is this node's now.
+struct TellMoved {
+  ProcessId owner;
+  wire::ObjectsMoved::Move move;
+};
 struct PunchSpill {
   uint64_t file = 0;
   SpillRecord record;
@@ -225,10 +253,11 @@ struct Restored {
 
 }  // namespace effect
 
-using Effect = std::variant<effect::Grant, effect::Refuse, effect::Reclaim, effect::SetGeneration, effect::Scan,
-                            effect::Punch, effect::Retire, effect::Trim, effect::Reject, effect::MakeOwn, effect::MakeWarm,
-                            effect::WriteSpill, effect::ReadSpill, effect::Pull, effect::ForwardFree, effect::DropCopies,
-                            effect::PunchSpill, effect::RemoveSpill, effect::Restored>;
+using Effect =
+    std::variant<effect::Grant, effect::Refuse, effect::Reclaim, effect::SetGeneration, effect::Scan, effect::Punch,
+                 effect::Retire, effect::Trim, effect::Reject, effect::MakeOwn, effect::MakeWarm, effect::WriteSpill,
+                 effect::ReadSpill, effect::Pull, effect::ForwardFree, effect::DropCopies, effect::AskToAdopt,
+                 effect::RefuseAdoption, effect::TellMoved, effect::PunchSpill, effect::RemoveSpill, effect::Restored>;
 using Effects = std::vector<Effect>;
 
 }  // namespace manta::object_store

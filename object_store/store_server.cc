@@ -92,7 +92,17 @@ struct StoreServer::State {
       beyond.forward(free.node, free.process, wire::Type::kFree, wire::encode(wire::Free{std::move(free.objects)}));
   }
   void carry_out(effect::DropCopies& drop) {
-    if (beyond.drop_copies) beyond.drop_copies(drop.node, {node, std::move(drop.names)});
+    tell(drop.node, wire::DropCopies{node, std::move(drop.names)});
+  }
+  void carry_out(effect::AskToAdopt& ask) { tell(ask.node, std::move(ask.message)); }
+  void carry_out(effect::RefuseAdoption& refuse) { tell(refuse.node, wire::AdoptionRefused{std::move(refuse.names)}); }
+  void carry_out(effect::TellMoved& moved) {
+    const wire::ObjectsMoved message{{moved.move}};
+    if (clients.contains(moved.owner.value)) return send(moved.owner, message);
+    if (beyond.deliver) beyond.deliver(moved.owner, wire::ObjectsMoved::kType, wire::encode(message));
+  }
+  void tell(wire::NodeNumber to, const wire::StoreWord& word) {
+    if (beyond.tell) beyond.tell(to, word);
   }
   void carry_out(effect::PunchSpill& punch) { disk->start(punch); }
   void carry_out(effect::RemoveSpill& remove) { disk->start(remove); }
@@ -349,9 +359,17 @@ void StoreServer::copied(wire::NodeNumber to, std::vector<wire::ObjectLocation> 
   (void)state_->step(event::Copied{to, std::move(objects)});
 }
 
-void StoreServer::copies_freed(const wire::DropCopies& message) {
-  (void)state_->step(event::CopiesFreed{message.home, message.names});
+void StoreServer::hear(wire::NodeNumber from, const wire::StoreWord& word) {
+  if (const auto* drop = std::get_if<wire::DropCopies>(&word); drop != nullptr && drop->home == from) {
+    (void)state_->step(event::CopiesFreed{from, drop->names});
+  } else if (const auto* adopt = std::get_if<wire::AdoptObjects>(&word)) {
+    (void)state_->step(event::Adopt{from, *adopt});
+  } else if (const auto* refused = std::get_if<wire::AdoptionRefused>(&word)) {
+    (void)state_->step(event::AdoptionRefused{from, refused->names});
+  }
 }
+
+void StoreServer::move_away(std::vector<wire::NodeNumber> to) { (void)state_->step(event::MoveAway{std::move(to)}); }
 
 void StoreServer::prefetch(std::vector<wire::ObjectLocation> objects, wire::TransferPriority priority) {
   (void)state_->step(event::Prefetch{std::move(objects), std::min(priority, wire::TransferPriority::kArgument)});

@@ -82,7 +82,10 @@ class StoreServer {
     std::function<void(Pull pull)> pull = {};
     /// A client's message (Free) for the store of another node.
     std::function<void(wire::NodeNumber node, ProcessId from, wire::Type type, std::string body)> forward = {};
-    std::function<void(wire::NodeNumber node, const wire::DropCopies& message)> drop_copies = {};
+    /// For another node's store: `hear` there.
+    std::function<void(wire::NodeNumber node, const wire::StoreWord& word)> tell = {};
+    /// A message for a process of another node.
+    std::function<void(ProcessId to, wire::Type type, const std::string& body)> deliver = {};
   };
   /// Sends one frame to a client; must not block. Descriptors stay the store's. Failures are ignored: the hang-up follows.
   using SendFn = std::function<Status(wire::Type type, std::string_view body, const std::vector<int>& descriptors)>;
@@ -113,7 +116,11 @@ class StoreServer {
   Result<bool> handle_forwarded(ProcessId from, wire::Type type, std::string_view body);
   /// Objects of this node were given to another, which will be told when they are freed.
   void copied(wire::NodeNumber to, std::vector<wire::ObjectLocation> objects);
-  void copies_freed(const wire::DropCopies& message);
+  /// What another node's store says.
+  void hear(wire::NodeNumber from, const wire::StoreWord& word);
+  /// This node is drained: its objects go to these nodes, from each of which the owners are told. To be said again when it
+  /// is others. `stats().objects` says what is left.
+  void move_away(std::vector<wire::NodeNumber> to);
   /// Brings objects that are on other nodes or on disk, as memory allows, for whoever reads them soon.
   void prefetch(std::vector<wire::ObjectLocation> objects, wire::TransferPriority priority);
   /// A process of another node ended: what it owned here is freed.

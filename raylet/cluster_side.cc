@@ -199,6 +199,8 @@ void ClusterSide::on_frame(const wire::LinkEvent& event) {
     case NodeType::kGetProgram: return with<wire::GetProgram>(event, &ClusterSide::handle);
     case NodeType::kProgramChunk: return with<wire::ProgramChunk>(event, &ClusterSide::handle);
     case NodeType::kDropCopies: return with<wire::DropCopies>(event, &ClusterSide::handle);
+    case NodeType::kAdoptObjects: return with<wire::AdoptObjects>(event, &ClusterSide::handle);
+    case NodeType::kAdoptionRefused: return with<wire::AdoptionRefused>(event, &ClusterSide::handle);
     default: break;
   }
 }
@@ -330,9 +332,8 @@ void ClusterSide::forward(NodeNumber node, ProcessId from, wire::Type type, std:
   send(node, wire::Forward{.from = from.value, .type = static_cast<uint16_t>(type), .body = std::move(body)});
 }
 
-void ClusterSide::drop_copies(NodeNumber node, const wire::DropCopies& message) { send(node, message); }
-void ClusterSide::handle(NodeNumber from, wire::DropCopies& message) {
-  if (message.home == from) node_.copies_freed(message);
+void ClusterSide::tell_store(NodeNumber node, const wire::StoreWord& word) {
+  std::visit([&](const auto& message) { send(node, message); }, word);
 }
 
 void ClusterSide::carry_out(const HandOn& effect) {
@@ -386,7 +387,13 @@ void ClusterSide::handle(NodeNumber from, wire::Deliver& message) {
       return;
     }
     default:
-      if (!node_.send(to, static_cast<wire::Type>(message.type), message.body, {})) dealt_with_.erase(to);
+      if (node_.send(to, static_cast<wire::Type>(message.type), message.body, {})) return;
+      dealt_with_.erase(to);
+      // Its end was told to those who dealt with it by then; a node that keeps an object of its since may be another.
+      if (static_cast<wire::Type>(message.type) == wire::Type::kObjectsMoved) {
+        const Status gone(Code::kDied, "it has ended");
+        send(from, wire::ProcessGone{.process = to.value, .pid = 0, .cause = wire::to_wire(gone)});
+      }
   }
 }
 

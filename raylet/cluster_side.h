@@ -45,7 +45,7 @@ class ClusterSide {
     std::function<void(wire::NodeNumber, wire::Told)> to_head;  ///< On the head's node: what others say to it.
     std::function<bool(ProcessId, wire::Frame&)> store_frame;   ///< True when it was the store's.
     std::function<void(ProcessId)> owner_gone;                  ///< For the store: a process of another node.
-    std::function<void(const wire::DropCopies&)> copies_freed;
+    std::function<void(wire::NodeNumber, const wire::StoreWord&)> store_word;
     std::function<void(const wire::NodeInfo&)> peer_joined;
     std::function<void(wire::NodeNumber, const Status&)> peer_lost;
     std::function<wire::Heartbeat()> heartbeat;
@@ -90,7 +90,7 @@ class ClusterSide {
 
   /// What a client's message to the store, or the store itself, has for another node's store.
   void forward(wire::NodeNumber node, ProcessId from, wire::Type type, std::string body);
-  void drop_copies(wire::NodeNumber node, const wire::DropCopies& message);
+  void tell_store(wire::NodeNumber node, const wire::StoreWord& word);
   /// A message for a process of another node.
   void deliver(ProcessId to, wire::Type type, const std::string& body);
   /// The half of a channel that lies here, of which the caller is a process of another node; the worker is told of it.
@@ -139,7 +139,9 @@ class ClusterSide {
   void handle(wire::NodeNumber from, wire::Job& message);
   void handle(wire::NodeNumber from, wire::GetProgram& message);
   void handle(wire::NodeNumber from, wire::ProgramChunk& message);
-  void handle(wire::NodeNumber from, wire::DropCopies& message);
+  void handle(wire::NodeNumber from, wire::DropCopies& message) { node_.store_word(from, message); }
+  void handle(wire::NodeNumber from, wire::AdoptObjects& message) { node_.store_word(from, message); }
+  void handle(wire::NodeNumber from, wire::AdoptionRefused& message) { node_.store_word(from, message); }
 
   void deliver_grant(wire::NodeNumber from, ProcessId to, wire::LeaseGranted& grant);
   void deliver_update(wire::NodeNumber from, ProcessId to, wire::ActorUpdate& update);

@@ -281,6 +281,11 @@ struct RemovePath {
   std::string path;
 };
 
+/// The node is drained: the store's objects are to go to these nodes.
+struct MoveObjects {
+  std::vector<wire::NodeNumber> to;
+};
+
 /// The driver is gone, or the node is drained: end every process and leave nothing behind.
 struct EndNode {
   bool by_goodbye = false;
@@ -290,7 +295,7 @@ struct EndNode {
 };
 
 using Effect = std::variant<Send, Connect, Spawn, KillWorker, Disconnect, TellHead, FetchJob, HandOn, AskLease, SpillLease,
-                            TellLease, TellGone, ReportSoon, DropJob, ListObjects, RemovePath, EndNode>;
+                            TellLease, TellGone, ReportSoon, DropJob, ListObjects, RemovePath, MoveObjects, EndNode>;
 using Effects = std::vector<Effect>;
 
 }  // namespace manta::raylet

@@ -61,7 +61,7 @@ Status NodeServer::join_cluster(ClusterParts parts) {
                 return !was_for_store.ok() || *was_for_store;
               },
           .owner_gone = [this](ProcessId process) { store_->owner_gone(process); },
-          .copies_freed = [this](const wire::DropCopies& message) { store_->copies_freed(message); },
+          .store_word = [this](wire::NodeNumber from, const wire::StoreWord& word) { store_->hear(from, word); },
           .peer_joined =
               [this](const wire::NodeInfo& info) {
                 transfer_->node_joined(info.number, {.endpoint = info.bulk_endpoint, .fingerprint = info.certificate},
@@ -115,8 +115,9 @@ Status NodeServer::start_transfer(ClusterParts& parts) {
                     .key = parts.identity.key,
                     .forward = [this](wire::NodeNumber node, ProcessId from, wire::Type type,
                                       std::string body) { cluster_->forward(node, from, type, std::move(body)); },
-                    .drop_copies = [this](wire::NodeNumber node,
-                                          const wire::DropCopies& message) { cluster_->drop_copies(node, message); }}));
+                    .tell = [this](wire::NodeNumber node, const wire::StoreWord& word) { cluster_->tell_store(node, word); },
+                    .deliver = [this](ProcessId to, wire::Type type,
+                                      const std::string& body) { cluster_->deliver(to, type, body); }}));
   MANTA_ASSIGN_OR_RETURN([[maybe_unused]] EventLoop::Id id,
                          loop_->add(transfer_->wake_fd(), EPOLLIN, [this](uint32_t) { transfer_->on_wake(); }));
   return {};

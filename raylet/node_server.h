@@ -187,6 +187,7 @@ class NodeServer {
   void carry_out(ReportSoon& effect);
   void carry_out(ListObjects& effect);
   void carry_out(RemovePath& effect);
+  void carry_out(MoveObjects& effect) { store_->move_away(std::move(effect.to)); }
   void carry_out(EndNode& effect);
   void add_store_state(wire::NodeState& state) const;
   [[nodiscard]] std::vector<int> channel_descriptors(ChannelId channel, ProcessId worker);

@@ -171,10 +171,12 @@ class RayletCore {
   struct Drain {
     int64_t due_us = 0;
     std::string reason;
-    bool is_cut_off = false;    // its time was up
-    uint64_t objects_left = 1;  // until the store has said
+    bool is_cut_off = false;                                      // its time was up
+    uint64_t objects_left = 1;                                    // until the store has said
+    std::optional<std::vector<wire::NodeNumber>> receivers = {};  // of the store's objects, as it was told
   };
   void hand_back_what_waits();
+  void move_objects();
   [[nodiscard]] bool could_be_elsewhere(const Claim& claim) const;
   void cut_off();
   void end_if_drained();

@@ -306,6 +306,7 @@ void RayletCore::on(MembersChanged& event) {
   }
   ask_as_well();
   schedule();
+  move_objects();
 }
 
 void RayletCore::lose_node(wire::NodeNumber number, const Status& cause) {
@@ -333,6 +334,7 @@ void RayletCore::on(ViewChanged& event) {
   for (const wire::NodeView& view : event.view.changed) view_.update(view);
   ask_as_well();
   schedule();
+  move_objects();
 }
 
 }  // namespace manta::raylet

@@ -25,6 +25,7 @@ void RayletCore::on(DrainAsked& event) {
   }
   drain_ = Drain{.due_us = due_us, .reason = std::move(event.reason)};
   emit(ReportSoon{});  // the head places nothing here any more, and sees to the actors
+  move_objects();
   hand_back_what_waits();
   for (auto& [id, lease] : leases_.all())
     if (!lease.is_actor() && !lease.grant.bundle && lease.is_active && !lease.is_ended && !lease.is_reclaimed)
@@ -61,6 +62,17 @@ void RayletCore::hand_back_what_waits() {
   }
   const auto starting = workers_.in(WorkerState::kStarting);
   for (const WorkerToken token : starting) kill(*workers_.find(token), "the node is drained");
+}
+
+// To the nodes that stay, as far as is known; a driver's goes with it.
+void RayletCore::move_objects() {
+  if (!drain_) return;
+  std::vector<wire::NodeNumber> to;
+  for (const auto& [number, node] : view_.all())
+    if (node.takes_work && !node.info.is_driver) to.push_back(number);
+  if (to == drain_->receivers) return;
+  drain_->receivers = to;
+  emit(MoveObjects{std::move(to)});
 }
 
 bool RayletCore::could_be_elsewhere(const Claim& claim) const {

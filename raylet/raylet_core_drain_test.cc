@@ -7,7 +7,9 @@
 namespace manta::raylet {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::IsEmpty;
+using ::testing::Optional;
 using ::testing::SizeIs;
 
 constexpr wire::NodeNumber kOther = 7;
@@ -70,6 +72,26 @@ TEST(RayletDrain, AnEmptyNodeGoesOnceItsStoreIsEmpty) {
   EXPECT_TRUE(world.is_ended);
   EXPECT_TRUE(world.end.is_drained);
   EXPECT_EQ(world.end.reason, "a new kernel");
+}
+
+TEST(RayletDrain, ObjectsGoToNodesThatStay) {
+  Drained world(2);
+  EXPECT_FALSE(world.receivers);
+  world.drain();
+  EXPECT_THAT(world.receivers, Optional(ElementsAre(kOther)));
+  wire::NodeInfo third, driver;
+  third.number = kOther + 1;
+  driver.number = kOther + 2;
+  driver.is_driver = true;
+  world.feed(MembersChanged{{.joined = {third, driver}, .gone = {}}});
+  EXPECT_THAT(world.receivers, Optional(ElementsAre(kOther, kOther + 1)));
+  world.receivers.reset();
+  world.feed(ViewChanged{{1, {{.number = kOther + 1, .available = {}}}}});
+  EXPECT_FALSE(world.receivers) << "as before";
+  world.feed(ViewChanged{{2, {{.number = kOther + 1, .available = {}, .is_draining = true}}}});
+  EXPECT_THAT(world.receivers, Optional(ElementsAre(kOther)));
+  world.feed(MembersChanged{{.joined = {}, .gone = {{kOther, {}}}}});
+  EXPECT_THAT(world.receivers, Optional(IsEmpty()));
 }
 
 TEST(RayletDrain, RunningWorkEndsAndWhatWaitsIsHandedBackAtOnce) {
@@ -203,7 +225,12 @@ TEST(RayletReturns, SaysWhichActorsLiveAndWhoWatches) {
   dead.update.phase = static_cast<uint8_t>(wire::ActorPhase::kDead);
   world.feed(HeadSays{dead});
   world.feed(HeadSays{wire::HeadRestarted{2}});
-  const auto* before = std::get_if<wire::HeadNodeReturns>(&world.told_head.back());
+  const auto returned = [&]() -> const wire::HeadNodeReturns* {
+    const auto is_it = [](const wire::ToHead& one) { return std::holds_alternative<wire::HeadNodeReturns>(one); };
+    const auto at = std::find_if(world.told_head.rbegin(), world.told_head.rend(), is_it);
+    return at == world.told_head.rend() ? nullptr : &std::get<wire::HeadNodeReturns>(*at);
+  };
+  const wire::HeadNodeReturns* before = returned();
   ASSERT_NE(before, nullptr);
   ASSERT_THAT(before->actors, SizeIs(3));
   EXPECT_EQ(before->actors[0].worker, 0u) << "it is being constructed";
@@ -211,7 +238,7 @@ TEST(RayletReturns, SaysWhichActorsLiveAndWhoWatches) {
   EXPECT_EQ(before->watches[0].actor.sequence, 1u);
   world.say(host, wire::ActorStarted{.actor = {kOwner.value, 1}, .incarnation = 1, .status = {}});
   world.feed(HeadSays{wire::HeadRestarted{3}});
-  const auto* after = std::get_if<wire::HeadNodeReturns>(&world.told_head.back());
+  const wire::HeadNodeReturns* after = returned();
   ASSERT_NE(after, nullptr);
   EXPECT_EQ(after->actors[0].worker, host.value);
 }

@@ -88,6 +88,8 @@ enum class NodeType : uint16_t {
   kProgramChunk,
   kCredit = 60,
   kDropCopies = 70,
+  kAdoptObjects,
+  kAdoptionRefused,
   kVisitorFrame = 80,
 };
 
@@ -302,5 +304,29 @@ struct DropCopies {
   std::vector<uint64_t> names;
   MSGPACK_DEFINE(home, names)
 };
+
+/// A node that is drained, to one that stays: copy these objects of mine, keep them as your own, and tell their owners
+/// (ObjectsMoved). Asked again, it says so again. There is no other answer: the owners free what is here.
+struct AdoptObjects {
+  static constexpr NodeType kType = NodeType::kAdoptObjects;
+  struct Object {
+    uint64_t owner = 0;
+    uint64_t sequence = 0;
+    ObjectLocation at;
+    MSGPACK_DEFINE(owner, sequence, at)
+  };
+  std::vector<Object> objects;
+  MSGPACK_DEFINE(objects)
+};
+
+/// The answer when some of them find no room there, or cannot be copied.
+struct AdoptionRefused {
+  static constexpr NodeType kType = NodeType::kAdoptionRefused;
+  std::vector<uint64_t> names;  ///< As in DropCopies.
+  MSGPACK_DEFINE(names)
+};
+
+/// What the store of one node says to that of another.
+using StoreWord = std::variant<DropCopies, AdoptObjects, AdoptionRefused>;
 
 }  // namespace manta::wire

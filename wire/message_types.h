@@ -60,6 +60,7 @@ enum class Type : uint16_t {
   kRestoreObject,
   kObjectRestored,
   kPrefetchObjects,
+  kObjectsMoved,
   kLogLines = 70,
   kLogLineage,
   kCleanupPath,

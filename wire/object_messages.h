@@ -129,6 +129,19 @@ struct PrefetchObjects {
   MSGPACK_DEFINE(objects, priority)
 };
 
+/// raylet -> owner: these lie elsewhere from now on, since the node where they were is drained. What the owner frees of the
+/// two places is what it does not need: the old one, or the new one if it knows nothing of the object any more.
+struct ObjectsMoved {
+  static constexpr Type kType = Type::kObjectsMoved;
+  struct Move {
+    ObjectLocation from;  ///< Node, slot and generation name the object; the rest may differ from what the owner knows.
+    ObjectLocation to;
+    MSGPACK_DEFINE(from, to)
+  };
+  std::vector<Move> moves;
+  MSGPACK_DEFINE(moves)
+};
+
 /// raylet -> reader: it lies there now, for some time at least; ask again if it went away before it was pinned.
 struct ObjectRestored {
   static constexpr Type kType = Type::kObjectRestored;

@@ -36,8 +36,8 @@ void TestCluster::start_transfer(wire::NodeNumber number) {
   options.forward = [post_to](wire::NodeNumber to, ProcessId from, wire::Type type, const std::string& body) {
     post_to(to, [=](StoreServer& store) { MANTA_CHECK(store.handle_forwarded(from, type, body).value()); });
   };
-  options.drop_copies = [post_to](wire::NodeNumber to, const wire::DropCopies& message) {
-    post_to(to, [message](StoreServer& store) { store.copies_freed(message); });
+  options.tell = [post_to, number](wire::NodeNumber to, const wire::StoreWord& word) {
+    post_to(to, [=](StoreServer& store) { store.hear(number, word); });
   };
   member.node->run([&](StoreServer& store) { member.transfer = Transfer::start(store, std::move(options)).value(); });
   member.may_hear = true;

@@ -20,7 +20,8 @@ Result<std::unique_ptr<Transfer>> Transfer::start(StoreServer& store, Options op
   MANTA_ASSIGN_OR_RETURN(transfer->server_, BulkServer::start(server, *transfer->source_, transfer->peers_));
   store.connect({.pull = [self = transfer.get()](StoreServer::Pull pull) { self->client_->start(std::move(pull)); },
                  .forward = std::move(options.forward),
-                 .drop_copies = std::move(options.drop_copies)});
+                 .tell = std::move(options.tell),
+                 .deliver = std::move(options.deliver)});
   return transfer;
 }
 

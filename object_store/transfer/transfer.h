@@ -1,7 +1,7 @@
 // Objects between nodes, as mantad has it: a server for what is here, a client for what is elsewhere, and the store's own
 // reader between them, all behind one descriptor for the event loop.
 //
-//   auto transfer = Transfer::start(*store, {.node = 2, .reader = id, .forward = ..., .drop_copies = ...}).value();
+//   auto transfer = Transfer::start(*store, {.node = 2, .reader = id, .forward = ..., .tell = ...}).value();
 //   loop.add(transfer->wake_fd(), [&] { transfer->on_wake(); });
 //   transfer->node_joined(3, {.endpoint = "10.0.0.3:4711", .fingerprint = "ab.."});     // endpoint and certificate of
 //   NodeInfo transfer->node_lost(3, why);                                                        // also tells the store
@@ -31,7 +31,8 @@ class Transfer {
     size_t streams_per_node = 2;
     /// See StoreServer::Beyond.
     std::function<void(wire::NodeNumber node, ProcessId from, wire::Type type, std::string body)> forward = {};
-    std::function<void(wire::NodeNumber node, const wire::DropCopies& message)> drop_copies = {};
+    std::function<void(wire::NodeNumber node, const wire::StoreWord& word)> tell = {};
+    std::function<void(ProcessId to, wire::Type type, const std::string& body)> deliver = {};
   };
 
   [[nodiscard]] static Result<std::unique_ptr<Transfer>> start(StoreServer& store, Options options);

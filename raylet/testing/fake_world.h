@@ -113,6 +113,7 @@ class FakeWorld {
   std::vector<TellGone> told_gone;
   std::vector<std::string> removed;
   int reports_wanted = 0;
+  std::optional<std::vector<wire::NodeNumber>> receivers;  ///< Of the store's objects.
   std::vector<ListObjects> listed_objects;
   std::vector<Disconnect> disconnected;
   bool is_ended = false;
@@ -141,6 +142,7 @@ class FakeWorld {
   void note(TellGone& effect) { told_gone.push_back(std::move(effect)); }
   void note(ReportSoon&) { ++reports_wanted; }
   void note(DropJob& effect) { dropped.push_back(effect.job); }
+  void note(MoveObjects& effect) { receivers = effect.to; }
   void note(RemovePath& effect) { removed.push_back(effect.path); }
   void note(EndNode& effect) {
     is_ended = true;

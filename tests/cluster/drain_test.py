@@ -8,6 +8,7 @@ from cluster import Cluster
 
 
 class DrainTest(unittest.TestCase):
+    PLACES = ("place=head", "place=old", "place=new")
 
     def finish(self, cluster, program, text, timeout_s=120):
         try:
@@ -33,6 +34,46 @@ class DrainTest(unittest.TestCase):
 
     def test_a_node_stays_until_its_objects_are_not_needed(self):
         self.drain_in_the_graph(400, 100e3, 1e6, goes_first=False)
+
+    def hold(self, cluster, folder, *words):
+        """A program that holds what was made at the nodes labelled place=old, all of it made."""
+        program = cluster.start_program("cluster-hold", 200, 200_000, folder, *words)
+        program.wait_for("all made")
+        return program
+
+    def check(self, cluster, program, folder):
+        pathlib.Path(folder, "check").touch()
+        self.finish(cluster, program, "200 right")
+
+    def test_only_copies_move_and_nothing_runs_again(self):
+        with Cluster(nodes=3, cpus=2, head_cpus=1, labels=self.PLACES,
+                     flags=("--drain-deadline", "600")) as cluster, tempfile.TemporaryDirectory() as folder:
+            program = self.hold(cluster, folder)
+            self.assertEqual(cluster.nodes[1].kill(signal.SIGTERM), 0)  # waits for a minute
+            self.check(cluster, program, folder)
+            made = list(pathlib.Path(folder).glob("made-*"))
+            self.assertEqual(len(made), 175)  # and an actor made the others
+            self.assertEqual({note.read_text() for note in made}, {"once\n"})
+
+    def test_what_has_moved_moves_on(self):
+        with Cluster(nodes=5, cpus=2, head_cpus=1, labels=self.PLACES,
+                     flags=("--drain-deadline", "600")) as cluster, tempfile.TemporaryDirectory() as folder:
+            program = self.hold(cluster, folder)
+            cluster.restart_head()  # which knows nothing of objects
+            self.assertEqual(cluster.nodes[1].kill(signal.SIGTERM), 0)
+            self.assertEqual(cluster.nodes[3].kill(signal.SIGTERM), 0)
+            self.check(cluster, program, folder)
+
+    def test_a_receiver_that_dies_loses_only_what_it_had(self):
+        with Cluster(nodes=4, cpus=2, head_cpus=1, labels=self.PLACES,
+                     flags=("--drain-deadline", "600")) as cluster, tempfile.TemporaryDirectory() as folder:
+            program = self.hold(cluster, folder, 3)
+            cluster.labels = ["place=old"] * (cluster.count + 1)
+            cluster.add().wait_for("mantad: joined ")  # where what is lost is made again
+            cluster.nodes[1].process.send_signal(signal.SIGTERM)
+            cluster.nodes[3].kill()
+            self.assertEqual(cluster.nodes[1].process.wait(timeout=60), 0)
+            self.check(cluster, program, folder)
 
     def test_what_is_cut_off_is_done_again(self):
         with Cluster(nodes=4, head_cpus=0, flags=("--drain-deadline", "0")) as cluster:
