@@ -17,9 +17,12 @@ namespace {
 using detail::Handle;
 using detail::ObjectEntry;
 using detail::ObjectState;
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Le;
+using ::testing::Not;
 using ::testing::SizeIs;
 using ::testing::UnorderedElementsAre;
 
@@ -63,6 +66,7 @@ class LineageTest : public ::testing::Test {
             .watch = [](ProcessId) {},
             .rebuild = [this](ObjectEntry& entry, const Status& why) { return lineage.rebuild(entry, why); },
             .unwanted = [this](ObjectEntry& entry) { lineage.unwanted(entry); },
+            .read_soon = [this](const wire::ObjectLocation& at) { read_soon.push_back(at.offset); },
             .gone = [this](ObjectEntry& entry) { lineage.gone(entry); }};
   }
 
@@ -121,6 +125,7 @@ class LineageTest : public ::testing::Test {
 
   Tables tables;
   std::vector<uint64_t> freed;
+  std::vector<uint64_t> read_soon;
   std::vector<std::pair<ProcessId, std::string>> said;
   std::vector<Call*> running;
   std::vector<uint64_t> stopped;
@@ -477,6 +482,7 @@ class BorrowerTest : public LineageTest {
       case PeerKind::kBorrow: table.on_borrow(wire::decode<PeerBorrow>(body).value()); break;
       case PeerKind::kFetch: table.on_fetch(from, wire::decode<PeerFetch>(body).value()); break;
       case PeerKind::kFetched: table.on_fetched(from, wire::decode<PeerFetched>(body).value()); break;
+      case PeerKind::kTaken: table.on_taken(from, wire::decode<PeerTaken>(body).value()); break;
       default: FAIL();
     }
   }
@@ -540,6 +546,23 @@ TEST_F(BorrowerTest, ItHearsWhyThereIsNoOther) {
   ASSERT_EQ(borrowed.get()->state, ObjectState::kFailed);
   EXPECT_THAT(borrowed.get()->error.message(), HasSubstr("its file is damaged"));
   EXPECT_THAT(borrowed.get()->error.message(), HasSubstr("it was put"));
+}
+
+TEST_F(BorrowerTest, AnOwnerSendsNoMoreAtATimeThanWasRead) {
+  std::vector<Handle> borrowed;
+  for (size_t i = 0; i < 300; ++i) {
+    const Handle original = objects.make();
+    objects.complete(*original.get(), std::string(50'000, 'x'));
+    borrowed.push_back(borrow(original));
+  }
+  for (const Handle& each : borrowed) borrower.fetch(*each.get());
+  while (!borrowed[100].get()->is_ready()) {
+    for (const auto& [to, payload] : std::exchange(heard, {})) hand(objects, ProcessId{2}, payload);
+    ASSERT_THAT(said, AllOf(Not(IsEmpty()), SizeIs(Le(22))));  // about 1 MiB
+    for (const auto& [to, payload] : std::exchange(said, {})) hand(borrower, ProcessId{1}, payload);
+  }
+  objects.on_process_died(ProcessId{2}, Status(Code::kDied, "killed"));
+  EXPECT_EQ(objects.exported_count(), 0u);  // nothing is kept for its sake
 }
 
 TEST_F(BorrowerTest, ItHoldsWhatIsMadeAgain) {

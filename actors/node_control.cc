@@ -155,6 +155,12 @@ void NodeRuntime::on_relay(wire::Frame& frame) {
         objects_.on_fetched(from, m);
       });
       break;
+    case PeerKind::kTaken:
+      with(PeerTaken(), [&](const PeerTaken& m) {
+        const Guard guard(lock_);
+        objects_.on_taken(from, m);
+      });
+      break;
     case PeerKind::kCancel:
       with(PeerCancel(), [&](const PeerCancel& m) {
         if (options_.worker != nullptr) options_.worker->on_cancel(from, m.cookie);

@@ -63,6 +63,9 @@ NodeRuntime::NodeRuntime(NodeRuntimeOptions options, Greeting& greeting)
                        [this](ProcessId process) { (void)connection_->send(wire::WatchProcess{process.value}); },
                        [this](ObjectEntry& entry, const Status& why) { return lineage_.rebuild(entry, why); },
                        [this](ObjectEntry& entry) { lineage_.unwanted(entry); },
+                       [this](const wire::ObjectLocation& at) {
+                         store_->read_soon({&at, 1});
+                       },
                        [this](ObjectEntry& entry) { lineage_.gone(entry); }}),
       tasks_({[this](const wire::RequestLease& request) { (void)connection_->send(request); },
               [this](uint64_t request) { (void)connection_->send(wire::CancelLeaseRequest{request}); },
@@ -461,8 +464,11 @@ size_t NodeRuntime::await_some(std::span<ObjectEntry* const> entries, size_t cou
 
 void NodeRuntime::ask_for(std::span<ObjectEntry* const> entries) {
   const Guard guard(lock_);
-  for (ObjectEntry* entry : entries)
-    if (entry != nullptr) objects_.fetch(*entry);
+  for (ObjectEntry* entry : entries) {
+    if (entry == nullptr || entry->is_ready()) continue;
+    entry->is_read_soon = true;
+    objects_.fetch(*entry);
+  }
 }
 
 void NodeRuntime::idle_until(const std::function<bool()>& done) { wait_until(done, detail::kForever); }

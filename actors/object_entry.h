@@ -58,7 +58,8 @@ struct ObjectEntry {
   void* producer = nullptr;     ///< Owner: the call that makes it, while it lives, and as lineage of a stored value.
   void* stream_call = nullptr;  ///< Of a stream's end: the call, until the reader is done with it.
   Maker maker = Maker::kPut;
-  bool is_actor = false;  ///< Stands for an actor's life: when it is freed, the actor ends.
+  bool is_read_soon = false;  ///< Somebody here will read the value as soon as it is there.
+  bool is_actor = false;      ///< Stands for an actor's life: when it is freed, the actor ends.
   std::vector<Waiter> waiters;
   std::unique_ptr<ObjectExtras> extras;
 

@@ -15,6 +15,9 @@ using detail::ObjectState;
 
 namespace {
 
+constexpr uint64_t kUnreadBytes = uint64_t{1} << 20;    // of an owner's answers to one process
+constexpr uint64_t kToldOfBytes = uint64_t{256} << 10;  // that were read
+
 bool is_same(const wire::ObjectLocation& a, const wire::ObjectLocation& b) {
   return a.segment == b.segment && a.slot == b.slot && a.generation == b.generation;
 }
@@ -37,6 +40,7 @@ ObjectEntry* ObjectTable::find(const ObjectId& id) const {
 void ObjectTable::ready(ObjectEntry& entry, ObjectState state) {
   if (entry.extras) entry.extras->is_rebuilding = entry.extras->is_dropped = false;
   entry.state.store(state, std::memory_order_release);
+  if (std::exchange(entry.is_read_soon, false) && state == ObjectState::kStored) io_.read_soon(entry.location);
   if (entry.waiters.empty()) return;
   // Who is told may end what others wait for, and so on along a chain of any length: in turn, not one inside the other.
   to_tell_.insert(to_tell_.end(), entry.waiters.begin(), entry.waiters.end());
@@ -179,7 +183,42 @@ void ObjectTable::fetch(ObjectEntry& entry) {
   io_.relay(owner_of(entry.id), peer_payload(PeerFetch{entry.id.sequence, {}, {}}));
 }
 
+void ObjectTable::on_fetch(ProcessId from, const PeerFetch& message) {
+  ObjectEntry* const entry = find({self_.value, message.sequence});
+  if (entry == nullptr) {
+    const Status lost(Code::kLost,
+                      "object " + ObjectId{self_.value, message.sequence}.to_string() + " was freed by its owner");
+    return send_answer(from, {message.sequence, wire::to_wire(lost), false, {}, {}});
+  }
+  if (message.lost.generation != 0) lose(*entry, message.lost, Status(Code::kLost, message.why));
+  answer_in_time(from, *entry);
+}
+
+void ObjectTable::answer_in_time(ProcessId to, ObjectEntry& entry) {
+  if (is_lost(entry)) lose(entry);
+  if (!entry.awaits_value()) return answer(to, entry);
+  struct Pending {
+    ObjectTable* table;
+    ProcessId to;
+    Handle handle;
+  };
+  detail::retain(&entry);
+  auto* const pending = new Pending{this, to, Handle(&entry)};
+  entry.waiters.push_back({[](void* context) {
+                             const std::unique_ptr<Pending> self(static_cast<Pending*>(context));
+                             self->table->answer(self->to, *self->handle.get());
+                           },
+                           pending});
+}
+
 void ObjectTable::answer(ProcessId to, ObjectEntry& entry) {
+  if (dead_.contains(to)) return;
+  if (Answers& answers = answers_[to]; answers.unread_bytes >= kUnreadBytes) {
+    watch(to);
+    detail::retain(&entry);
+    answers.waiting.emplace_back(&entry);
+    return;
+  }
   PeerFetched out;
   out.sequence = entry.id.sequence;
   if (entry.state == ObjectState::kFailed) {
@@ -192,36 +231,31 @@ void ObjectTable::answer(ProcessId to, ObjectEntry& entry) {
     out.blob.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
     for (const Handle& inside : entry.more().inside) sent_in_result(inside.get()->id, to);
   }
-  io_.relay(to, peer_payload(out));
+  send_answer(to, out);
 }
 
-void ObjectTable::on_fetch(ProcessId from, const PeerFetch& message) {
-  ObjectEntry* const entry = find({self_.value, message.sequence});
-  if (entry == nullptr) {
-    const Status lost(Code::kLost,
-                      "object " + ObjectId{self_.value, message.sequence}.to_string() + " was freed by its owner");
-    return io_.relay(from, peer_payload(PeerFetched{message.sequence, wire::to_wire(lost), false, {}, {}}));
+void ObjectTable::send_answer(ProcessId to, const PeerFetched& message) {
+  answers_[to].unread_bytes += answer_bytes(message);
+  io_.relay(to, peer_payload(message));
+}
+
+void ObjectTable::on_taken(ProcessId from, const PeerTaken& message) {
+  const auto found = answers_.find(from);
+  if (found == answers_.end()) return;
+  Answers& answers = found->second;
+  answers.unread_bytes -= std::min(answers.unread_bytes, message.bytes);
+  while (answers.unread_bytes < kUnreadBytes && !answers.waiting.empty()) {
+    const Handle next = std::move(answers.waiting.front());
+    answers.waiting.pop_front();
+    answer_in_time(from, *next.get());
   }
-  if (message.lost.generation != 0) lose(*entry, message.lost, Status(Code::kLost, message.why));
-  if (is_lost(*entry)) lose(*entry);
-  if (!entry->awaits_value()) return answer(from, *entry);
-  struct Pending {
-    ObjectTable* table;
-    ProcessId to;
-    Handle handle;
-  };
-  detail::retain(entry);
-  auto* const pending = new Pending{this, from, Handle(entry)};
-  entry->waiters.push_back({[](void* context) {
-                              const std::unique_ptr<Pending> self(static_cast<Pending*>(context));
-                              self->table->answer(self->to, *self->handle.get());
-                            },
-                            pending});
 }
 
 void ObjectTable::on_fetched(ProcessId from, const PeerFetched& message) {
   ObjectEntry* const entry = find({from.value, message.sequence});
   const bool wanted = entry != nullptr && entry->awaits_value();
+  if (uint64_t& read = read_bytes_[from]; (read += answer_bytes(message)) >= kToldOfBytes)
+    io_.relay(from, peer_payload(PeerTaken{std::exchange(read, 0)}));
   if (const Status status = wire::from_wire(message.status); !status.ok()) {
     if (wanted) fail(*entry, status);
     return;
@@ -245,6 +279,9 @@ void ObjectTable::on_fetched(ProcessId from, const PeerFetched& message) {
 void ObjectTable::on_process_died(ProcessId process, const Status& cause) {
   dead_.insert(process);
   watched_.erase(process);
+  read_bytes_.erase(process);
+  const Answers unanswered = std::move(answers_[process]);
+  answers_.erase(process);
   std::vector<Handle> touched;  // handles: what one of them ends may end another
   for (const auto& [id, entry] : exported_) {
     if (owner_of(id) != process && !(entry->extras && entry->extras->borrowers.contains(process))) continue;

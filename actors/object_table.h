@@ -12,6 +12,9 @@
 // fails with kLost when it cannot. An object that only lineage refers to (`hold_for_lineage`) stays in the table without its
 // stored value, and is lost until somebody needs it.
 //
+// Values of any number may be asked for at once. Their owner sends a process at most 1 MiB (and one more) that it has not
+// said to have read (PeerTaken); the rest waits here, where it lies anyway, and not in the queues on the way.
+//
 // Thread safety: under the runtime's lock, but for the inline checks on entries. Nothing here blocks or does I/O: `Io`
 // sends.
 #pragma once
@@ -43,7 +46,8 @@ class ObjectTable {
     /// Sees to it that the entry's lost value is made again; else says why that cannot be. May not complete it at once.
     std::function<Status(detail::ObjectEntry&, const Status& why)> rebuild{};
     std::function<void(detail::ObjectEntry&)> unwanted{};  ///< Nobody waits any more for its value that is made again.
-    std::function<void(detail::ObjectEntry&)> gone{};      ///< An entry with a `producer` is about to be deleted.
+    std::function<void(const wire::ObjectLocation&)> read_soon{};  ///< Of an entry that `is_read_soon`.
+    std::function<void(detail::ObjectEntry&)> gone{};              ///< An entry with a `producer` is about to be deleted.
   };
 
   ObjectTable(ProcessId self, Io io) : self_(self), io_(std::move(io)) {}
@@ -107,6 +111,7 @@ class ObjectTable {
   void on_borrow(const PeerBorrow& message);
   void on_fetch(ProcessId from, const PeerFetch& message);
   void on_fetched(ProcessId from, const PeerFetched& message);
+  void on_taken(ProcessId from, const PeerTaken& message);
   void on_process_died(ProcessId process, const Status& cause);
 
   /// One handle less to an exported object.
@@ -126,7 +131,10 @@ class ObjectTable {
   void drop_value(detail::ObjectEntry& entry);
   /// Why what lay in this segment is gone; null: it is not known to be.
   [[nodiscard]] const Status* lost_with(uint64_t segment) const;
+  /// Once it has a value, and `to` has read enough of what it was sent.
+  void answer_in_time(ProcessId to, detail::ObjectEntry& entry);
   void answer(ProcessId to, detail::ObjectEntry& entry);
+  void send_answer(ProcessId to, const PeerFetched& message);
   void destroy(detail::ObjectEntry* entry);
   void watch(ProcessId process);
   /// The entry of a borrowed id, made if there is none; null for an owned object that is gone.
@@ -151,7 +159,14 @@ class ObjectTable {
     uint64_t up_to = kAll;  // segments up to this one; a node that came back has others
   };
   std::unordered_map<uint32_t, Lost> lost_nodes_;
-  std::deque<detail::Waiter> to_tell_;  ///< Bounded by who waits.
+  /// An owner's side of the answers to one process.
+  struct Answers {
+    uint64_t unread_bytes = 0;
+    std::deque<detail::Handle> waiting;  // one for each time it asked
+  };
+  std::unordered_map<ProcessId, Answers> answers_;
+  std::unordered_map<ProcessId, uint64_t> read_bytes_;  ///< Of an owner's answers, that it was not told of.
+  std::deque<detail::Waiter> to_tell_;                  ///< Bounded by who waits.
   bool is_telling_ = false;
   size_t lineage_bytes_ = 0;
   bool may_lose_ = false;

@@ -8,7 +8,7 @@
 
 namespace manta {
 
-enum class PeerKind : uint8_t { kBorrow = 1, kFetch = 2, kFetched = 3, kCancel = 4 };
+enum class PeerKind : uint8_t { kBorrow = 1, kFetch = 2, kFetched = 3, kCancel = 4, kTaken = 5 };
 
 /// To an owner: `who` holds `delta` more tokens of the owner's object `sequence`. Deltas commute; see object_table.h.
 struct PeerBorrow {
@@ -39,6 +39,16 @@ struct PeerFetched {
   wire::ObjectLocation location;
   MSGPACK_DEFINE(sequence, status, stored, blob, location)
 };
+
+/// To an owner: so many bytes of its answers, as `answer_bytes` counts them, have been read here.
+struct PeerTaken {
+  static constexpr PeerKind kKind = PeerKind::kTaken;
+  uint64_t bytes = 0;
+  MSGPACK_DEFINE(bytes)
+};
+
+/// Both ends count the same.
+[[nodiscard]] inline uint64_t answer_bytes(const PeerFetched& answer) { return 64 + answer.blob.size(); }
 
 /// To a worker: the call with this cookie, from the sender, is no longer wanted.
 struct PeerCancel {

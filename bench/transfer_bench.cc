@@ -155,7 +155,7 @@ void serve(const Place& place, Meeting& meeting, const Identity& identity, int t
 
 double pull_seconds(Node& node, TestClient& reader, std::span<const wire::ObjectLocation> objects) {
   const double taken = bench::seconds_of([&] {
-    reader->prefetch(objects);
+    reader->read_soon(objects);
     for (const wire::ObjectLocation& at : objects) {
       Result<PinnedBytes> bytes = reader->pin(at, seconds(60));
       MANTA_CHECK(bytes.ok(), bytes.status().to_string());

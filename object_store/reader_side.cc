@@ -8,6 +8,10 @@ namespace manta::object_store::detail {
 namespace {
 
 constexpr size_t kMaxMoved = 65'536;
+constexpr size_t kMaxSoon = 65'536;
+constexpr size_t kMaxAhead = 256;
+constexpr uint64_t kMaxAheadBytes = uint64_t{64} << 20;
+constexpr auto kAheadFor = std::chrono::seconds(30);
 constexpr auto kGrace = std::chrono::seconds(102);  // past the deadline, while a disk makes room: the raylet's own patience
 
 }  // namespace
@@ -88,14 +92,20 @@ Result<uint32_t> ReaderSide::acquire(const wire::ObjectLocation& location) {
 
 Result<uint32_t> ReaderSide::acquire_moved(std::unique_lock<std::mutex>& lock, const wire::ObjectLocation& location,
                                            wire::ObjectLocation& at, const Wait& wait) {
-  const Home key{wire::node_of(location.segment), hazard_key(location.slot, location.generation)};
+  const Home key = home_of(location);
   if (auto moved = moved_.find(key); moved != moved_.end()) {
     at = moved->second;
     if (Result<uint32_t> index = acquire(at); index.ok() || index.status().code() != Code::kLost) return index;
     moved_.erase(key);
   }
+  Result<wire::ObjectLocation> ahead = asked_ahead(lock, key, wait);
   while (true) {
-    MANTA_ASSIGN_OR_RETURN(at, restore(lock, location, wait));
+    if (ahead.ok()) {
+      at = *ahead;
+    } else {
+      MANTA_ASSIGN_OR_RETURN(at, restore(lock, location, wait));
+    }
+    ahead = Status(Code::kNotFound, "");
     Result<uint32_t> index = acquire(at);
     const bool went_away = !index.ok() && index.status().code() == Code::kLost;
     if (went_away && std::chrono::steady_clock::now() < wait.deadline) continue;
@@ -104,6 +114,85 @@ Result<uint32_t> ReaderSide::acquire_moved(std::unique_lock<std::mutex>& lock, c
     if (index.ok()) moved_[key] = at;
     return index;
   }
+}
+
+ReaderSide::Home ReaderSide::home_of(const wire::ObjectLocation& location) {
+  return {wire::node_of(location.segment), hazard_key(location.slot, location.generation)};
+}
+
+void ReaderSide::read_soon(std::span<const wire::ObjectLocation> objects) {
+  std::unique_lock lock(mutex_);
+  for (const wire::ObjectLocation& at : objects) {
+    if (!is_remote(at) || ahead_.contains(home_of(at))) continue;
+    if (soon_.size() >= kMaxSoon) break;
+    soon_.push_back(at);
+  }
+  ask_ahead(lock);
+}
+
+void ReaderSide::ask_ahead(std::unique_lock<std::mutex>& lock) {
+  const auto now = std::chrono::steady_clock::now();
+  const auto was_read = [this](const Asked& asked) {
+    const auto known = ahead_.find(asked.home);
+    return known == ahead_.end() || known->second.request != asked.request;
+  };
+  if (asked_.size() >= 4 * kMaxAhead) std::erase_if(asked_, was_read);
+  for (; !asked_.empty(); asked_.pop_front()) {
+    if (was_read(asked_.front())) continue;
+    if (asked_.front().forget_at > now) break;
+    const auto known = ahead_.find(asked_.front().home);
+    ahead_bytes_ -= known->second.size_bytes;
+    restoring_.erase(known->second.request);
+    ahead_.erase(known);
+  }
+  // Not one by one: what is asked for together is answered together.
+  if (soon_.empty() || !broken_.ok() || ahead_.size() > kMaxAhead / 2) return;
+  std::vector<std::string> messages;
+  while (!soon_.empty() && ahead_.size() < kMaxAhead) {
+    const wire::ObjectLocation at = soon_.front();
+    if (!ahead_.empty() && ahead_bytes_ + at.size_bytes > kMaxAheadBytes) break;
+    soon_.pop_front();
+    const Home home = home_of(at);
+    const auto moved = moved_.find(home);
+    if (ahead_.contains(home) || (moved != moved_.end() && is_in_memory(moved->second))) continue;
+    const uint64_t request = ++last_restore_;
+    restoring_[request];
+    ahead_[home] = {request, at.size_bytes};
+    ahead_bytes_ += at.size_bytes;
+    asked_.push_back({home, request, now + kAheadFor});
+    messages.push_back(
+        wire::encode(wire::RestoreObject{request, at, static_cast<uint32_t>(std::chrono::milliseconds(kAheadFor).count()),
+                                         static_cast<uint8_t>(wire::TransferPriority::kGet), false}));
+  }
+  lock.unlock();
+  for (const std::string& message : messages) (void)send_(wire::RestoreObject::kType, message, {});
+  lock.lock();
+}
+
+Result<wire::ObjectLocation> ReaderSide::asked_ahead(std::unique_lock<std::mutex>& lock, const Home& home,
+                                                     const Wait& wait) {
+  if (wait.how.only_here) return Status(Code::kNotFound, "");
+  ask_ahead(lock);
+  const auto known = ahead_.find(home);
+  if (known == ahead_.end()) return Status(Code::kNotFound, "");
+  const uint64_t request = known->second.request;
+  ahead_bytes_ -= known->second.size_bytes;
+  ahead_.erase(known);
+  const Status status = await_answer(lock, request, wait.deadline);
+  const wire::ObjectLocation at = restoring_.at(request).location;
+  restoring_.erase(request);
+  if (!status.ok()) return Status(Code::kNotFound, "");
+  return at;
+}
+
+Status ReaderSide::await_answer(std::unique_lock<std::mutex>& lock, uint64_t request,
+                                std::chrono::steady_clock::time_point deadline) {
+  restoring_.at(request).awaited = true;
+  changed_.wait_until(lock, deadline, [&] { return restoring_.at(request).answered || !broken_.ok(); });
+  const Restoring& answer = restoring_.at(request);
+  if (answer.answered) return answer.status;
+  if (!broken_.ok()) return broken_;
+  return Status(Code::kTimeout, "the raylet did not say where an object lies that was spilled or is another node's");
 }
 
 Result<wire::ObjectLocation> ReaderSide::restore(std::unique_lock<std::mutex>& lock, const wire::ObjectLocation& location,
@@ -117,14 +206,7 @@ Result<wire::ObjectLocation> ReaderSide::restore(std::unique_lock<std::mutex>& l
   lock.unlock();
   Status status = send_(message.kType, wire::encode(message), {});
   lock.lock();
-  if (status.ok()) {
-    changed_.wait_until(lock, wait.deadline + kGrace, [&] { return restoring_.at(request).answered || !broken_.ok(); });
-    const Restoring& answer = restoring_.at(request);
-    status = answer.answered ? answer.status
-             : !broken_.ok() ? broken_
-                             : Status(Code::kTimeout,
-                                      "the raylet did not say where an object lies that was spilled or is another node's");
-  }
+  if (status.ok()) status = await_answer(lock, request, wait.deadline + kGrace);
   const wire::ObjectLocation at = restoring_.at(request).location;
   restoring_.erase(request);
   if (!status.ok()) return status;
@@ -138,7 +220,7 @@ void ReaderSide::on_restored(const wire::ObjectRestored& message) {
   found->second.answered = true;
   found->second.status = wire::from_wire(message.status);
   found->second.location = message.location;
-  changed_.notify_all();
+  if (found->second.awaited) changed_.notify_all();
 }
 
 void ReaderSide::unpin(uint32_t index) {

@@ -1,6 +1,7 @@
 // The reading half of StoreClient: pins, published in the hazard page, and read-only mappings of other processes' segments.
 // An object that is not where it was sealed is asked for: the raylet reads it back and says where it lies now, which is
-// kept.
+// kept. What will be read soon is asked for ahead, so that a reader of many objects waits for the slowest, not for a trip
+// to the raylet each.
 //
 // Thread safety: everything, behind one lock. Several pins of one object share a hazard slot.
 #pragma once
@@ -13,6 +14,7 @@
 #include <array>
 #include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <map>
 #include <mutex>
 #include <unordered_map>
@@ -35,6 +37,8 @@ class ReaderSide : public std::enable_shared_from_this<ReaderSide> {
   [[nodiscard]] bool is_in_memory(const wire::ObjectLocation& at) const {
     return !is_remote(at) && at.generation != 0 && table_.generation(at.slot) == at.generation;
   }
+  /// See StoreClient::read_soon.
+  void read_soon(std::span<const wire::ObjectLocation> objects);
   void copy_pin(uint32_t index) { pins_[index].references.fetch_add(1, std::memory_order_relaxed); }
   void unpin(uint32_t index);
 
@@ -57,6 +61,7 @@ class ReaderSide : public std::enable_shared_from_this<ReaderSide> {
 
   struct Restoring {
     bool answered = false;
+    bool awaited = false;  // somebody waits for the answer just now
     Status status;
     wire::ObjectLocation location;
   };
@@ -75,7 +80,15 @@ class ReaderSide : public std::enable_shared_from_this<ReaderSide> {
                                                wire::ObjectLocation& at, const Wait& wait);
   [[nodiscard]] Result<wire::ObjectLocation> restore(std::unique_lock<std::mutex>& lock,
                                                      const wire::ObjectLocation& location, const Wait& wait);
+  /// Sends what is to be asked before anybody waits for it. The lock is given up meanwhile.
+  void ask_ahead(std::unique_lock<std::mutex>& lock);
+  /// Waits for the answer to what was asked ahead, if it was; else, or if that was no place, kNotFound.
+  [[nodiscard]] Result<wire::ObjectLocation> asked_ahead(std::unique_lock<std::mutex>& lock, const Home& home,
+                                                         const Wait& wait);
+  [[nodiscard]] Status await_answer(std::unique_lock<std::mutex>& lock, uint64_t request,
+                                    std::chrono::steady_clock::time_point deadline);
   [[nodiscard]] bool is_remote(const wire::ObjectLocation& location) const;
+  [[nodiscard]] static Home home_of(const wire::ObjectLocation& location);
   void drop(uint32_t index);  // the lock is held
   [[nodiscard]] Result<std::shared_ptr<Mapping>> mapping_of(std::unique_lock<std::mutex>& lock, uint64_t segment,
                                                             std::chrono::milliseconds timeout);
@@ -96,6 +109,19 @@ class ReaderSide : public std::enable_shared_from_this<ReaderSide> {
   std::map<Home, wire::ObjectLocation> moved_;  // -> where it was last; a hint
   uint64_t last_restore_ = 0;
   std::unordered_map<uint64_t, Restoring> restoring_;
+  std::deque<wire::ObjectLocation> soon_;  // will be read, in this order; not asked for yet
+  struct Ahead {
+    uint64_t request = 0;
+    uint64_t size_bytes = 0;
+  };
+  std::map<Home, Ahead> ahead_;  // asked for, and not read yet
+  uint64_t ahead_bytes_ = 0;
+  struct Asked {
+    Home home;
+    uint64_t request = 0;
+    std::chrono::steady_clock::time_point forget_at;
+  };
+  std::deque<Asked> asked_;  // what is or was in ahead_, the oldest first
   // Shared: whoever asked may give up while the answer is still awaited by others.
   std::unordered_map<uint64_t, std::shared_ptr<Opening>> opening_;
 };

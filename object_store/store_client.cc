@@ -96,6 +96,8 @@ void StoreClient::prefetch(std::span<const wire::ObjectLocation> objects, wire::
   }
 }
 
+void StoreClient::read_soon(std::span<const wire::ObjectLocation> objects) { reader_->read_soon(objects); }
+
 Result<PinnedBytes> StoreClient::pin(const MutableBlock& block) {
   if (block.producer_ != producer_) return Status(Code::kInvalid, "only a block of this process's own can be pinned");
   return reader_->pin(block.location_, std::chrono::milliseconds(0), {});

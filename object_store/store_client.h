@@ -118,7 +118,11 @@ class StoreClient {
   void prefetch(std::span<const wire::ObjectLocation> objects,
                 wire::TransferPriority priority = wire::TransferPriority::kGet);
 
-  /// The same for a block that is not sealed yet: this process will see it in place whatever becomes of the object.
+  /// These will be pinned soon, about in this order: those of other nodes are asked for ahead of the pins, up to 256 and 64
+  /// MiB at a time (one at least), so that their pins need not ask. Never waits; a pin that fails says why.
+  void read_soon(std::span<const wire::ObjectLocation> objects);
+
+  /// `pin` for a block that is not sealed yet: this process will see it in place whatever becomes of the object.
   [[nodiscard]] Result<PinnedBytes> pin(const MutableBlock& block);
 
   /// Owner: no reference is left. A failure to send needs no handling: the raylet is gone, and the objects with it.

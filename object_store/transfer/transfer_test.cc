@@ -125,6 +125,24 @@ TEST_F(Pair, TenThousandSmallOnesArePipelined) {
   EXPECT_TRUE(home->eventually([](const StoreStats& stats) { return stats.objects + stats.limbo_objects == 0; }));
 }
 
+TEST_F(Pair, WhatIsReadSoonIsAskedForAhead) {
+  start({.capacity_bytes = 128 * kMiB}, {.capacity_bytes = 128 * kMiB});
+  std::vector<wire::ObjectLocation> objects;
+  for (uint64_t i = 1; i <= 3'000; ++i) objects.push_back(put(*owner, 1'000 + i % 500, i));
+  objects.push_back(put(*owner, 70 * kMiB, 3'001));  // more than is asked ahead at a time
+  objects.push_back(put(*owner, 1'000, 3'002));
+  (*owner)->free({&objects[20], 1});
+  ASSERT_TRUE(home->eventually([&](const StoreStats& stats) { return stats.objects == objects.size() - 1; }));
+  (*reader)->read_soon(objects);
+  for (uint64_t i = 0; i < objects.size(); ++i) {
+    if (i % 100 == 7) continue;  // never read after all
+    const Status status = read(objects[i], i + 1);
+    EXPECT_EQ(status.code(), i == 20 ? Code::kLost : Code::kOk) << i << ": " << status.to_string();
+  }
+  (*owner)->free(objects);
+  EXPECT_TRUE(away->eventually([](const StoreStats& stats) { return stats.copies + stats.limbo_objects == 0; }));
+}
+
 TEST_F(Pair, AFreeByAnOwnerOnTheOtherNodeFreesTheObjectWhereItLies) {
   start();
   MutableBlock block = (*owner)->create(100'000, kPatience).value();
