@@ -91,6 +91,8 @@ void ClusterSide::tick(int64_t now_us) {
     link_.remove_peer(it->first);
     it = refused_.erase(it);
   }
+  std::erase_if(parted_,
+                [&](const auto& one) { return one.second.until_us <= now_us && (link_.remove_peer(one.first), true); });
   wire::Heartbeat beat = node_.heartbeat();
   beat.sequence = ++beats_;
   if (is_head()) return node_.to_head(self_.info.number, {.message = std::move(beat)});
@@ -138,6 +140,10 @@ void ClusterSide::on_event(const wire::LinkEvent& event) {
     case wire::LinkEvent::What::kConnected: break;
     case wire::LinkEvent::What::kLost:
       if (!event.reply_to.empty()) return node_.visitor(event);
+      if (const auto parted = parted_.find(event.from); parted != parted_.end()) {
+        if (event.why.code() == Code::kDied) link_.remove_peer(event.from), parted_.erase(parted);
+        break;
+      }
       MANTA_LOG(kWarn, "raylet", "connection to a node ended", {"node", event.from}, {"why", event.why});
       // Refused: the machine is there and the process is not.
       if (event.why.code() != Code::kDied) break;
@@ -172,6 +178,7 @@ void ClusterSide::with(const wire::LinkEvent& event, void (ClusterSide::*handler
 
 void ClusterSide::on_frame(const wire::LinkEvent& event) {
   using wire::NodeType;
+  if (parted_.contains(event.from)) return;  // it does not know yet
   if (event.type == NodeType::kToHead && is_head()) {
     Result<wire::Told> told = wire::decode_to_head(event.body);
     if (!told.ok()) return;
@@ -257,6 +264,9 @@ void ClusterSide::from_own_head(NodeNumber to, const wire::FromHead& message) {
 void ClusterSide::on_members(const wire::Members& members) {
   for (const wire::NodeInfo& info : members.joined) {
     if (info.number == self_.info.number) continue;
+    std::erase_if(parted_, [&](const auto& one) {  // another is there now
+      return one.second.endpoint == info.endpoint && (link_.remove_peer(one.first), true);
+    });
     // On the head's node the keys folder says who is let in, and takes it back.
     if (!info.public_key.empty() && !self_.gatekeeper)
       link_.allow(info.public_key, info.is_driver ? wire::LinkRole::kDriver : wire::LinkRole::kNode);
@@ -272,6 +282,7 @@ void ClusterSide::on_members(const wire::Members& members) {
   for (const wire::NodeGone& gone : members.gone) {
     if (gone.number == self_.info.number) continue;
     link_.remove_peer(gone.number);
+    if (is_head()) tell_gone(gone);
     if (const auto driver = job_drivers_.extract(gone.number)) self_.gatekeeper->forget(driver.mapped());
     if (gone.number == wire::kHeadNode) {
       begin_anew_with_head();
@@ -284,6 +295,20 @@ void ClusterSide::on_members(const wire::Members& members) {
       it = node_of(it->second.remote.value) == gone.number ? halves_.erase(it) : std::next(it);
     for (auto& [process, nodes] : dealt_with_) nodes.erase(gone.number);
   }
+}
+
+// It may live, stopped or cut off for a while: what it still does is stale. One whose machine refuses the connection is
+// gone.
+void ClusterSide::tell_gone(const wire::NodeGone& gone) {
+  constexpr size_t kMost = 64;
+  constexpr int64_t kKeptUs = 600'000'000;
+  const auto known = members_.find(gone.number);
+  if (known == members_.end() || gone.number == wire::kHeadNode || parted_.size() >= kMost) return;
+  const wire::NodeInfo& info = known->second;
+  if (!link_.add_peer({.number = info.number, .endpoint = info.endpoint, .public_key = info.public_key}).ok()) return;
+  parted_[gone.number] = {info.endpoint, next_beat_us_ + kKeptUs};
+  (void)link_.send_frame(gone.number, wire::NodeType::kFromHead,
+                         wire::encode_from_head(wire::Members{.joined = {}, .gone = {gone}}));
 }
 
 // A head that was restarted knows nothing of the streams of its earlier life, nor does it want what they hold.

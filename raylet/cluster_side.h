@@ -124,6 +124,7 @@ class ClusterSide {
   void on_members(const wire::Members& members);
   void on_whole_membership(const wire::Joined& joined);
   void on_head_refusing(const Status& why);
+  void tell_gone(const wire::NodeGone& gone);
   void begin_anew_with_head();
   void on_channel_over(const wire::LinkEvent& event);
   template <typename Message>
@@ -172,6 +173,9 @@ class ClusterSide {
     int64_t until_us = 0;
   };
   std::map<wire::NodeNumber, Refused> refused_;  // by a number for the time being
+
+  /// On the head's node: who is no member any more and may live. A peer of the link until then, to hear of it.
+  std::map<wire::NodeNumber, Refused> parted_;
 
   std::map<wire::NodeNumber, std::string> job_drivers_;  // on the head's node: their keys, which go with them
 

@@ -291,7 +291,8 @@ struct EndNode {
   bool by_goodbye = false;
   int32_t exit_code = 0;
   bool is_drained = false;
-  std::string reason = {};  ///< Of the drain.
+  bool is_given_up = false;  ///< The cluster went on without it.
+  std::string reason = {};   ///< Of the drain, or why it was given up.
 };
 
 using Effect = std::variant<Send, Connect, Spawn, KillWorker, Disconnect, TellHead, FetchJob, HandOn, AskLease, SpillLease,

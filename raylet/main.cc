@@ -80,7 +80,7 @@ Status run_member(NodeOptions options, const ClusterFlags& flags, ClusterParts p
   if (!has_driver) std::printf("mantad: joined %s as node %u\n", flags.address.c_str(), server->number());
   std::fflush(stdout);
   server->run();
-  return {};
+  return server->how_it_ended();
 }
 
 JobRunnerSettings describe_jobs(const NodeOptions& options, const ClusterFlags& flags, const wire::NodeLink& link) {

@@ -75,6 +75,10 @@ void note(const EndNode& effect) {
     MANTA_LOG(kInfo, "raylet", "the node is drained", {"why", effect.reason});
     return;
   }
+  if (effect.is_given_up) {
+    MANTA_LOG(kError, "raylet", "the cluster gave this node up and went on without it", {"why", effect.reason});
+    return;
+  }
   MANTA_LOG(kInfo, "raylet", "the driver is gone", {"by_goodbye", effect.by_goodbye}, {"exit_code", effect.exit_code});
 }
 

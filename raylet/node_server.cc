@@ -237,6 +237,14 @@ void NodeServer::run() {
   end();
 }
 
+Status NodeServer::how_it_ended() const {
+  if (!ending_ || !ending_->is_given_up) return {};
+  return Status(Code::kUnavailable,
+                "the cluster gave this node up and went on without it (" + ending_->reason +
+                    "); its work was ended. Start mantad again to join as a new node; it was silent because of a stopped "
+                    "process, a paused machine or a broken network");
+}
+
 void NodeServer::end() {
   MANTA_LOG(kInfo, "raylet", "node ends", {"workers", workers_.size()});
   if (cluster_ && !ending_->is_drained)

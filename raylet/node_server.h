@@ -80,6 +80,8 @@ class NodeServer {
   /// Serves until the driver is gone, SIGTERM comes or, if others rely on this node, it is drained after SIGTERM; a second
   /// SIGTERM cuts that short. Then ends every worker and removes the session's folder.
   void run();
+  /// After that. kUnavailable: the cluster has given this node up.
+  [[nodiscard]] Status how_it_ended() const;
 
  private:
   /// From a Goodbye to the end: how long killed workers may take to disappear, and the driver to read what is left.

@@ -301,7 +301,8 @@ void RayletCore::on(MembersChanged& event) {
     if (gone.number != settings_.number) {
       lose_node(gone.number, wire::from_wire(gone.cause));
     } else if (!std::exchange(is_ending_, true)) {
-      emit(EndNode{});  // the cluster went on without this node: what it still did would be stale
+      // The cluster went on without this node: what it still did would be stale.
+      emit(EndNode{.is_given_up = true, .reason = wire::from_wire(gone.cause).message()});
     }
   }
   ask_as_well();

@@ -1,5 +1,6 @@
 """Programs on a cluster of several nodes of this machine."""
 import signal
+import time
 import unittest
 
 from cluster import Cluster
@@ -58,6 +59,18 @@ class ClusterTest(unittest.TestCase):
     def test_nested_tasks_between_nodes_end(self):
         with Cluster(nodes=3) as cluster:
             self.assertIn("fib is 377", self.check(cluster, cluster.run("cluster-nested", "fib", 14, timeout_s=180)))
+
+    def test_a_node_that_was_given_up_hears_of_it_and_ends(self):
+        with Cluster(nodes=3) as cluster:
+            viewer, node = cluster.visitor("viewer"), cluster.nodes[2]
+            node.process.send_signal(signal.SIGSTOP)
+            deadline = time.monotonic() + 60
+            while len(viewer.rows("nodes")) > 2:
+                self.assertLess(time.monotonic(), deadline)
+                time.sleep(0.2)
+            node.process.send_signal(signal.SIGCONT)
+            self.assertEqual(node.process.wait(timeout=60), 1)
+            self.assertIn("gave this node up", node.said.read_text())
 
     def test_what_no_node_could_hold_waits_and_says_so(self):
         with Cluster(nodes=2) as cluster:
