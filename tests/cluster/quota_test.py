@@ -50,12 +50,12 @@ class QuotaTest(unittest.TestCase):
             for what, column in (("actors", "cause"), ("tasks", "why"), ("placement-groups", "why")):
                 deadline = time.monotonic() + DEADLINE_S
                 while True:
-                    rows = [row for row in look.rows("list", what) if why in row.get(column, "")]
+                    rows = [row for row in look.rows(what) if why in row.get(column, "")]
                     if rows:
                         break
                     self.assertLess(time.monotonic(), deadline, f"{what}: {look.rows('list', what)}")
                     time.sleep(0.1)
-            jobs = [row for row in look.rows("list", "jobs") if row["quota"] == "2 CPUs"]
+            jobs = [row for row in look.rows("jobs") if row["quota"] == "2 CPUs"]
             self.assertEqual([row["quota_held"] for row in jobs], ["2 CPUs"])
             program.end()
 
@@ -73,8 +73,8 @@ class QuotaTest(unittest.TestCase):
 
     def wait_until_held(self, look, amount):
         deadline = time.monotonic() + DEADLINE_S
-        while not any(row.get("quota_held") == amount for row in look.rows("list", "jobs")):
-            self.assertLess(time.monotonic(), deadline, look.rows("list", "jobs"))
+        while not any(row.get("quota_held") == amount for row in look.rows("jobs")):
+            self.assertLess(time.monotonic(), deadline, look.rows("jobs"))
             time.sleep(0.05)
 
 
