@@ -29,7 +29,8 @@ ROUNDS = int(os.environ.get("MANTA_BENCH_ROUNDS", "1" if QUICK else "3"))
 GIB = (1 << 30) // (16 if QUICK else 1)
 SIZE = "64 MiB" if QUICK else "1 GiB"
 STREAM_S = 1 if QUICK else 2
-LIMIT_S = 180
+LIMIT_S = 180  # for a row
+RAY_LIMIT_S = 400  # for all of its rows
 LINK = "rate 1gbit burst 512kb latency 50ms".split()
 NODES = 5
 
@@ -232,14 +233,19 @@ class Measured:
         try:
             hosts = [network.add_host() for _ in range(2)]
             words = [self.ray, str(HERE / "versus" / "ray_nodes.py"), *(word for host in hosts for word in host), str(GIB)]
-            said = subprocess.run([sys.executable, str(HERE / "versus" / "bounded.py"), str(LIMIT_S), *words],
-                                  capture_output=True, text=True, check=False)
-            for line in said.stdout.splitlines():
+            bounded = subprocess.Popen([sys.executable, str(HERE / "versus" / "bounded.py"), str(RAY_LIMIT_S), *words],
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            try:
+                said, complaints = bounded.communicate()
+            finally:
+                bounded.terminate()  # on Ctrl-C it still ends what it has started
+                bounded.wait()
+            for line in said.splitlines():
                 name, tab, figure = line.partition("\t")
                 if tab and self.wants(name):  # Ray says other things, too
                     yield name, {"ray": float(figure)}
-            if said.returncode != 0:
-                print("failed: Ray", " ".join(said.stderr.split()), flush=True)
+            if bounded.returncode != 0:
+                print("failed: Ray", " ".join(complaints.split()), flush=True)
         finally:
             network.close()
 
@@ -251,11 +257,13 @@ def main(*names):
     table = Table()
     if not cluster.may_make_networks():
         leave_out("namespaces, and with them links of a set rate: they need root. All nodes are on loopback, with keys")
-    with Measured(names, table) as measured:
-        for index in range(ROUNDS + 1):
-            print("warming up" if index == 0 else f"round {index} of {ROUNDS}", file=sys.stderr, flush=True)
-            measured.round(counts=index > 0)
-    table.show()
+    try:
+        with Measured(names, table) as measured:
+            for index in range(ROUNDS + 1):
+                print("warming up" if index == 0 else f"round {index} of {ROUNDS}", file=sys.stderr, flush=True)
+                measured.round(counts=index > 0)
+    finally:  # what was measured before something failed is worth its minutes
+        table.show()
 
 
 main(*sys.argv[2:])
