@@ -59,12 +59,11 @@ bool ClusterSide::is_remote(ProcessId process) const {
   return node != 0 && node != self_.info.number;
 }
 
-template <typename Message>
-void ClusterSide::send(NodeNumber to, const Message& message) {
+void ClusterSide::note_lost(NodeNumber to, wire::NodeType type, const Status& why) {
   // A peer that is gone is found by its heartbeats; one that is too slow as well.
-  if (Status status = link_.send(to, message); !status.ok() && status.code() != Code::kNotFound)
-    MANTA_LOG(kError, "raylet", "a message to another node is lost", {"node", to},
-              {"type", static_cast<int>(Message::kType)}, {"why", status});
+  if (why.code() == Code::kNotFound) return;
+  MANTA_LOG(kError, "raylet", "a message to another node is lost", {"node", to}, {"type", static_cast<int>(type)},
+            {"why", why});
 }
 
 Status ClusterSide::tell_head(const wire::ToHead& message) {

@@ -156,7 +156,10 @@ class ClusterSide {
   [[nodiscard]] std::string user_folder(uint64_t job) const { return self_.session_dir + "/work/" + std::to_string(job); }
 
   template <typename Message>
-  void send(wire::NodeNumber to, const Message& message);
+  void send(wire::NodeNumber to, const Message& message) {
+    if (const Status status = link_.send(to, message); !status.ok()) note_lost(to, Message::kType, status);
+  }
+  void note_lost(wire::NodeNumber to, wire::NodeType type, const Status& why);
 
   Self self_;
   wire::NodeLink& link_;
