@@ -26,7 +26,7 @@ struct BulkClient::Worker {
 };
 
 BulkClient::BulkClient(const Options& options, const Peers& peers, const Wake& wake)
-    : options_(options), peers_(peers), queue_(wake, options.node, std::max<size_t>(options.streams_per_node, 1)) {}
+    : options_(options), peers_(peers), queue_(wake, std::max<size_t>(options.streams_per_node, 1)) {}
 
 BulkClient::~BulkClient() { close(); }
 

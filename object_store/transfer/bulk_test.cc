@@ -262,6 +262,16 @@ TEST(Spread, WhoIsGoneOrDoneIsNotNamed) {
   EXPECT_TRUE(spread.elsewhere(chunk(0, kMiB), 5, now).empty()) << "a small one is not worth it";
 }
 
+TEST(Spread, WhoReadsItAgainHasDroppedIt) {
+  Spread spread;
+  const Time now = FakeClock().now(), later = now + seconds(3);
+  EXPECT_TRUE(spread.elsewhere(chunk(0), 2, now).empty());
+  EXPECT_TRUE(spread.elsewhere(chunk(1), 2, now).empty());
+  EXPECT_TRUE(spread.elsewhere(chunk(0), 2, later).empty());
+  EXPECT_TRUE(spread.elsewhere(chunk(1), 3, later).empty()) << "2 has not asked for it this time";
+  EXPECT_EQ(spread.elsewhere(chunk(1), 2, later), std::vector<wire::NodeNumber>{3});
+}
+
 TEST(Spread, ForgetsTheLongestIdle) {
   Spread spread;
   const Time now = FakeClock().now();

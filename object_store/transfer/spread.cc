@@ -14,8 +14,11 @@ constexpr auto kReadsFor = std::chrono::seconds(2);  // since it last asked
 std::vector<wire::NodeNumber> Spread::elsewhere(const BulkRequest& request, wire::NodeNumber peer, Time now) {
   if (request.object_bytes < kFromBytes || request.offset >= request.object_bytes) return {};
   Object& object = object_of(request, now);
-  object.readers[peer] = now;
   std::erase_if(object.readers, [now](const auto& reader) { return reader.second + kReadsFor < now; });
+  if (object.readers.insert_or_assign(peer, now).second) {
+    // What it once got it may have dropped since.
+    for (auto& holders : object.holders) std::erase(holders, peer);
+  }
   std::vector<wire::NodeNumber>& holders = object.holders.at(request.offset / kChunkBytes);
   // Who asks again did not get it. Sending it to those who wait for it themselves would be a circle.
   const bool asks_again = std::find(holders.begin(), holders.end(), peer) != holders.end();

@@ -11,8 +11,6 @@ namespace {
 constexpr uint32_t kMaxDamaged = 3;
 constexpr uint64_t kBytesForAnotherStream = 2 * kChunkBytes;
 
-constexpr uint64_t kSpreadStarts = 0x9e3779b1;
-
 std::pair<wire::NodeNumber, uint64_t> key_of(const wire::ObjectLocation& at) {
   return {wire::node_of(at.segment), hazard_key(at.slot, at.generation)};
 }
@@ -45,9 +43,9 @@ void TransferQueue::add(StoreServer::Pull pull) {
     return;
   }
   under_way_[key_of(pulling->order.from)] = pulling;
-  // Many nodes that read one object begin at different ends of it, so that they have something to give each other.
-  const uint64_t start = pulling->parts < 3 ? 0 : node_ * kSpreadStarts % pulling->parts;
-  for (uint64_t i = 0; i < pulling->parts; ++i) enqueue({pulling, (start + i) % pulling->parts}, pulling->home, End::kBack);
+  // In the same order everywhere: of nodes that read one object at once the second is sent to the first for what that is
+  // getting, and so soon asks for what nobody has. They stay that close, and each always has what another wants next.
+  for (uint64_t i = 0; i < pulling->parts; ++i) enqueue({pulling, i}, pulling->home, End::kBack);
 }
 
 void TransferQueue::enqueue(Part part, wire::NodeNumber node, End end) {

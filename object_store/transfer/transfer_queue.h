@@ -50,8 +50,7 @@ class TransferQueue {
   };
 
   /// `wake` is rung when take_done has something to give; it outlives this.
-  TransferQueue(const Wake& wake, wire::NodeNumber self, size_t streams_per_node)
-      : wake_(wake), node_(self), streams_per_node_(streams_per_node) {}
+  TransferQueue(const Wake& wake, size_t streams_per_node) : wake_(wake), streams_per_node_(streams_per_node) {}
 
   /// What adds parts to a line may find that another stream would be of use: see take_wanted_streams.
   void add(StoreServer::Pull pull);
@@ -109,7 +108,6 @@ class TransferQueue {
   void settle(Pulling& pull);
 
   const Wake& wake_;
-  const wire::NodeNumber node_;
   const size_t streams_per_node_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;

@@ -41,7 +41,7 @@ class Queue : public ::testing::Test {
 
   const Time now = Clock::real().now();
   Wake wake = Wake::create().value();
-  TransferQueue queue{wake, 2, 2};
+  TransferQueue queue{wake, 2};
 };
 
 TEST_F(Queue, IsDoneWhenEveryPartHasArrived) {

@@ -31,7 +31,7 @@ struct Node {
   std::vector<wire::ObjectLocation> objects;
   Wake wake = Wake::create().value();
   std::unique_ptr<LocalReader> reader;
-  TransferQueue queue{wake, kSelf, 2};
+  TransferQueue queue{wake, 2};
   std::unique_ptr<BulkSource> source;
 
   Node() {
@@ -111,7 +111,7 @@ StoreServer::Pull pull_of(uint64_t name, wire::NodeNumber home) {
 
 void pull(const uint8_t* data, size_t size, wire::NodeNumber home) {
   static const Wake wake = Wake::create().value();
-  TransferQueue queue(wake, kSelf, 2);
+  TransferQueue queue(wake, 2);
   for (const uint64_t name : {0, 1, 2}) queue.add(pull_of(name, home));
   // A node that is not its home has what it was sent on to.
   if (home != kPeer)
