@@ -31,7 +31,7 @@ using Messages =
                wire::SubmitJob, wire::UploadProgram, wire::StopJob, wire::FindJob, wire::ReadJobLog, wire::JobAnswer,
                wire::ProgramReceived, wire::JobLogChunk, wire::Forward, wire::Deliver, wire::ProcessGone, wire::RemoteLease,
                wire::LeaseSpilled, wire::GetJob, wire::Job, wire::GetProgram, wire::ProgramChunk, wire::VisitorFrame,
-               wire::DropCopies>;
+               wire::DropCopies, wire::LeaseNews, wire::AdoptObjects, wire::AdoptionRefused, wire::ObjectsMoved>;
 constexpr size_t kTypes = std::tuple_size_v<Messages>;
 
 /// What decodes has to survive a round trip: the same bytes again, once they are ours.
