@@ -150,6 +150,7 @@ Status NodeRuntime::open_store(Greeting& greeting) {
 }
 
 void NodeRuntime::start() {
+  const std::lock_guard lock(finish_mutex_);  // a signal may end the driver just now
   control_ = std::thread([this] { control_main(); });
 }
 
