@@ -5,6 +5,7 @@
 
 #include "common/check.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/script.h"
 #include "wire/net/gate.h"
 #include "wire/net/receiver.h"
 
@@ -16,28 +17,6 @@ using namespace wire;
 const std::string kKeys[] = {std::string(kKeyCharacters, 'a'), std::string(kKeyCharacters, 'b'),
                              std::string(kKeyCharacters, 'c'), ""};
 constexpr uint64_t kStream = 7;  // of what this link sends
-
-/// The input is a script: an operation a byte, with its arguments behind it.
-class Script {
- public:
-  Script(const uint8_t* data, size_t size) : at_(data), end_(data + size) {}
-  [[nodiscard]] bool done() const { return at_ == end_; }
-  uint8_t byte() { return done() ? uint8_t{0} : *at_++; }
-  uint64_t word() {
-    uint64_t value = 0;
-    for (int i = 0; i < 8; ++i) value = value << 8 | byte();
-    return value;
-  }
-  std::span<const std::byte> bytes(size_t size) {
-    const auto taken = std::as_bytes(std::span(at_, std::min<size_t>(size, static_cast<size_t>(end_ - at_))));
-    at_ += taken.size();
-    return taken;
-  }
-
- private:
-  const uint8_t* at_;
-  const uint8_t* end_;
-};
 
 class Receiving {
  public:

@@ -3,29 +3,13 @@
 
 #include "common/check.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/script.h"
 #include "wire/channel.h"
 
 namespace manta::fuzz {
 namespace {
 
 constexpr size_t kCapacity = 512;
-
-/// The input is a script: an operation a byte, with its arguments behind it.
-class Script {
- public:
-  Script(const uint8_t* data, size_t size) : at_(data), end_(data + size) {}
-  [[nodiscard]] bool done() const { return at_ == end_; }
-  uint8_t byte() { return done() ? uint8_t{0} : *at_++; }
-  uint64_t word() {
-    uint64_t value = 0;
-    for (int i = 0; i < 8; ++i) value = value << 8 | byte();
-    return value;
-  }
-
- private:
-  const uint8_t* at_;
-  const uint8_t* end_;
-};
 
 void play(Script script) {
   alignas(64) wire::RingHeader header{};
