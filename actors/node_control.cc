@@ -309,12 +309,10 @@ void NodeRuntime::end_all_calls(const Status& cause) {
 }
 
 void NodeRuntime::abandon_calls() {
-  const Status ended(Code::kUnavailable, "the program has ended");
-  end_all_calls(ended);
+  end_all_calls(Status(Code::kUnavailable, "the program has ended"));
   const Guard guard(lock_);
   lineage_.clear();
-  // What they still hold of ours goes with this process.
-  for (const auto& [channel, peer] : peers_) objects_.on_process_died(peer->process(), ended);
+  objects_.forget_borrowers();
 }
 
 void NodeRuntime::post_job(std::function<void()> job) {

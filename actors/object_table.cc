@@ -298,6 +298,16 @@ void ObjectTable::on_process_died(ProcessId process, const Status& cause) {
   }
 }
 
+void ObjectTable::forget_borrowers() {
+  std::vector<Handle> touched;
+  for (const auto& [id, entry] : exported_) {
+    if (!entry->extras || entry->extras->borrowers.empty()) continue;
+    detail::retain(entry);
+    touched.emplace_back(entry);
+  }
+  for (const Handle& handle : touched) handle.get()->more().borrowers.clear();
+}
+
 bool ObjectTable::is_needed() const {
   return std::any_of(exported_.begin(), exported_.end(), [this](const auto& each) {
     return !is_borrowed(*each.second) && each.second->extras && !each.second->extras->borrowers.empty();

@@ -113,6 +113,8 @@ class ObjectTable {
   void on_fetched(ProcessId from, const PeerFetched& message);
   void on_taken(ProcessId from, const PeerTaken& message);
   void on_process_died(ProcessId process, const Status& cause);
+  /// This process leaves: what others hold of its own counts no more.
+  void forget_borrowers();
 
   /// One handle less to an exported object.
   void release_exported(detail::ObjectEntry* entry);
