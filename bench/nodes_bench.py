@@ -21,10 +21,9 @@ os.environ["MANTA_BIN"] = str(BUILD / "bin")
 os.environ.setdefault("MANTA_LOG_LEVEL", "warn")
 sys.path[:0] = [str(HERE / "versus"), str(HERE.parent / "tests" / "cluster")]
 import cluster  # noqa: E402
-from versus import number  # noqa: E402
+from table import number, print_lines, spread  # noqa: E402
 
 QUICK = "MANTA_BENCH_QUICK" in os.environ
-MARKDOWN = "MANTA_BENCH_MARKDOWN" in os.environ
 ROUNDS = int(os.environ.get("MANTA_BENCH_ROUNDS", "1" if QUICK else "3"))
 GIB = (1 << 30) // (16 if QUICK else 1)
 SIZE = "64 MiB" if QUICK else "1 GiB"
@@ -80,11 +79,6 @@ class Table:
     def add(side, name, figure):
         side.setdefault(name, []).append(figure)
 
-    def spread(self, side, name):
-        values = side.get(name)
-        strong = "**" if MARKDOWN else ""
-        return f"{number(min(values))} / {strong}{number(statistics.median(values))}{strong} / {number(max(values))}" if values else "-"
-
     def line(self, name, title, unit, goal, part_goal):
         seen = statistics.median(self.manta[name])
         part = statistics.median(own / stream for own, stream in zip(self.manta[name], self.streams.get(name, []))) \
@@ -96,19 +90,14 @@ class Table:
             wanted = f"{'>=' if more else '<='} {number(goal)}" + (" !" if (seen < goal if more else seen > goal) else "")
         if part_goal is not None:
             wanted = f">= {part_goal:.2f} of it" + (" !" if part is not None and part < part_goal else "")
-        return [title, unit, self.spread(self.manta, name), wanted, self.spread(self.streams, name),
-                "-" if part is None else f"{part:.2f}", self.spread(self.ray, name),
+        return [title, unit, spread(self.manta.get(name)), wanted, spread(self.streams.get(name)),
+                "-" if part is None else f"{part:.2f}", spread(self.ray.get(name)),
                 "-" if ratio is None else number(1 / ratio if more else ratio)]
 
     def show(self):
         lines = [["least / median / most", "", "Manta", "goal", "iperf3", "part of it", "Ray", "times Ray"]]
         lines += [self.line(*row) for row in ROWS if row[0] in self.manta]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-        for index, line in enumerate(lines):
-            if MARKDOWN:
-                print("| " + " | ".join(line) + " |" + ("\n" + "|---" * len(line) + "|" if index == 0 else ""))
-            else:
-                print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+        print_lines(lines)
 
 
 def leave_out(what):

@@ -11,10 +11,10 @@ import sys
 import tempfile
 
 import bounded
+from table import number, print_lines, spread
 
 HERE = pathlib.Path(__file__).resolve().parent
 QUICK = "MANTA_BENCH_QUICK" in os.environ
-MARKDOWN = "MANTA_BENCH_MARKDOWN" in os.environ
 ROUNDS = int(os.environ.get("MANTA_BENCH_ROUNDS", "1" if QUICK else "5"))
 WINDOW_S = "0.3" if QUICK else "1"
 WAIT_S = "3"  # before a cold put, on both sides
@@ -119,19 +119,6 @@ class RayCpp(Side):
             self.attempt("start", lambda: self.figures.setdefault("start_exit", []).append(self.run("start", path)[1] * 1e3))
 
 
-def number(value):
-    for size, unit in ((1e6, " M"), (1e4, " k")):
-        if value >= size:
-            return f"{value / (1e6 if unit == ' M' else 1e3):.2f}{unit}"
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.4f}"
-
-
-def spread(side, row):
-    values = side.figures.get(row)
-    strong = "**" if MARKDOWN else ""
-    return f"{number(min(values))} / {strong}{number(statistics.median(values))}{strong} / {number(max(values))}" if values else "-"
-
-
 def ratio(row, unit, manta, rays):
     """How many times better Manta's median is than the better of Ray's, or nothing."""
     ours, theirs = manta.median(row), [ray.median(row) for ray in rays if ray.median(row)]
@@ -146,13 +133,8 @@ def print_table(rows, manta, rays):
     for row, title, unit, goal in rows:
         times = ratio(row, unit, manta, rays)
         reached = "" if not goal else f">= {goal}" + (" !" if times and times < goal else "")
-        lines.append([title, unit, *(spread(side, row) for side in sides), number(times) if times else "-", reached])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    for index, line in enumerate(lines):
-        if MARKDOWN:
-            print("| " + " | ".join(line) + " |" + ("\n" + "|---" * len(line) + "|" if index == 0 else ""))
-        else:
-            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+        lines.append([title, unit, *(spread(side.figures.get(row)) for side in sides), number(times) if times else "-", reached])
+    print_lines(lines)
     print("ratio: how many times better Manta's median is than the better of Ray's; below 1 it is worse")
     for side in [manta, *rays]:
         for trouble in side.trouble:
