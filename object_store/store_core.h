@@ -31,7 +31,7 @@
 //   RESIDENT or ON DISK --AskToAdopt--> a copy there becomes an object of that node's --TellMoved--> owner --Free--> freed
 //   here
 // so the owner decides which of the two is the object, and what is lost on the way is said again. Whoever still has the old
-// place finds nothing there, and asks the owner.
+// place finds nothing there, and asks the owner. An owner that does not know the old place yet frees the new one.
 //
 // Invariants, checked after every step:
 //   1 held bytes (granted, own, orphaned less what was punched, warm) never exceed the capacity
@@ -196,7 +196,7 @@ class StoreCore {
     };
     std::vector<wire::NodeNumber> to;
     std::deque<Name> todo;
-    std::vector<Name> fresh;  // sealed lately: their owners may not know them yet
+    std::vector<Name> fresh;  // perhaps sealed lately: their owners may not know them yet
     std::unordered_map<Name, Asked> asked;
     uint64_t asked_bytes = 0;
     std::map<wire::NodeNumber, uint64_t> given_bytes;
@@ -357,7 +357,7 @@ class StoreCore {
   [[nodiscard]] bool may_adopt(const wire::ObjectLocation& at) const;
   void adopt(Name copy);
   void refuse_adoption(const wire::ObjectLocation& at);
-  [[nodiscard]] wire::ObjectLocation adopted(const wire::ObjectLocation& at) const;
+  [[nodiscard]] wire::ObjectLocation adopted(const wire::ObjectLocation& at);
 
   // store_core_report.cc
   [[nodiscard]] Status full(uint64_t size_bytes, uint32_t timeout_ms) const;

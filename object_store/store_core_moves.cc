@@ -24,6 +24,7 @@ constexpr size_t kMaxQueued = 65'536;
 
 // ---------------------------------------------------------------------------------------------------- from here
 
+/// Of what lies in memory nobody knows since when: the word of a task that made it may still be on its way to the owner.
 void StoreCore::on(const event::MoveAway& event) {
   const bool is_first = !moves_;
   if (is_first) {
@@ -32,10 +33,10 @@ void StoreCore::on(const event::MoveAway& event) {
     for (const auto& [name, spilled] : spilled_)
       if (!spilled.home) moves_->todo.push_back(name);
     for (uint32_t slot = oldest_; slot != kNoSlot; slot = slots_[slot].newer)
-      if (slots_[slot].name == 0) moves_->todo.push_back(hazard_key(slot, slots_[slot].generation));
+      if (slots_[slot].name == 0) moves_->fresh.push_back(hazard_key(slot, slots_[slot].generation));
     for (const auto& [id, file] : files_)
       for (const uint32_t slot : file.writing)
-        if (slots_[slot].state == SlotState::kLive) moves_->todo.push_back(hazard_key(slot, slots_[slot].generation));
+        if (slots_[slot].state == SlotState::kLive) moves_->fresh.push_back(hazard_key(slot, slots_[slot].generation));
   }
   moves_->to = event.to;
 }
@@ -173,8 +174,8 @@ void StoreCore::on(const event::Adopt& event) {
     const bool is_theirs = wire::node_of(object.at.segment) == event.from && is_remote(object.at);
     if (!is_theirs || object.sequence == 0 || is_lost(object.owner)) continue;
     const ObjectId id{object.owner, object.sequence};
-    if (const auto known = adopted_.find(home_key(object.at)); known != adopted_.end()) {
-      effects_.emplace_back(effect::TellMoved{{id.owner}, {object.at, known->second}});
+    if (const wire::ObjectLocation here = adopted(object.at); !is_remote(here)) {
+      effects_.emplace_back(effect::TellMoved{{id.owner}, {object.at, here}});
       continue;
     }
     if (!may_adopt(object.at)) {
@@ -219,11 +220,16 @@ void StoreCore::refuse_adoption(const wire::ObjectLocation& at) {
   if (!is_lost(at.segment)) refused_[wire::node_of(at.segment)].push_back(home_key(at).second);
 }
 
-/// Where it is here, if its readers still ask for where it was.
-wire::ObjectLocation StoreCore::adopted(const wire::ObjectLocation& at) const {
+/// Where it is here, if its readers still ask for where it was. Its owner may have freed what is here and kept the other: it
+/// did not know yet that there was a value.
+wire::ObjectLocation StoreCore::adopted(const wire::ObjectLocation& at) {
   if (adopted_.empty()) return at;
   const auto known = adopted_.find(home_key(at));
-  return known == adopted_.end() ? at : known->second;
+  if (known == adopted_.end()) return at;
+  const wire::ObjectLocation here = known->second;
+  if (own_object(hazard_key(here.slot, here.generation))) return here;
+  adopted_.erase(known);
+  return at;
 }
 
 }  // namespace manta::object_store

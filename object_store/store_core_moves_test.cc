@@ -18,13 +18,17 @@ using ::testing::SizeIs;
 constexpr wire::NodeNumber kOwners = 3;  // whose processes own what moves
 constexpr uint64_t kOwner = wire::first_id_of(kOwners) + 5;
 constexpr auto kLater = milliseconds(12'000);
+constexpr auto kKnownAfter = milliseconds(600);  // to the owner: that there is an object
 
 class StoreCoreMoves : public ::testing::Test {
  protected:
   explicit StoreCoreMoves(uint64_t spill_bytes = 256 * kMiB) : node(64 * kMiB, spill_bytes) { node.join(1); }
   ~StoreCoreMoves() override { node.core.check_invariants(); }
 
-  void move_to(std::vector<wire::NodeNumber> nodes) { node.step(event::MoveAway{std::move(nodes)}); }
+  void move_to(std::vector<wire::NodeNumber> nodes) {
+    node.step(event::MoveAway{std::move(nodes)});
+    node.advance(kKnownAfter);
+  }
   /// What was asked of a node since the last time, by name.
   std::multimap<wire::NodeNumber, Name> asked() {
     std::multimap<wire::NodeNumber, Name> out;
@@ -61,13 +65,21 @@ TEST_F(StoreCoreMoves, WhatOthersOwnIsGivenToThoseThatStayInTurnAndIsGoneWhenIts
   EXPECT_EQ(first.count(9), 2u);
   put();  // of a task that was still running
   EXPECT_THAT(asked(), IsEmpty()) << "its owner may not know it yet";
-  node.advance(milliseconds(600));
+  node.advance(kKnownAfter);
   EXPECT_THAT(asked(), SizeIs(1));
   for (const Node::Object& object : node.objects)
     if (object.owner == kOwner) free_at(object.at);
   EXPECT_EQ(node.core.counts().objects, 1u);
   node.advance(kLater);
   EXPECT_THAT(asked(), IsEmpty());
+}
+
+TEST_F(StoreCoreMoves, WhatWasMadeJustBeforeWaitsUntilItsOwnerMayKnowOfIt) {
+  put();
+  node.step(event::MoveAway{{8}});
+  EXPECT_THAT(asked(), IsEmpty());
+  node.advance(kKnownAfter);
+  EXPECT_THAT(asked(), SizeIs(1));
 }
 
 TEST_F(StoreCoreMoves, SoManyAtOnceAndTheRestAsTheyGo) {
@@ -167,6 +179,25 @@ TEST_F(StoreCoreMoves, AnAdoptedObjectIsThisNodesOwn) {
   free_at(here);
   EXPECT_EQ(node.core.counts().objects, 0u);
   EXPECT_THAT(node.refusals, IsEmpty());
+}
+
+TEST_F(StoreCoreMoves, WhatItsOwnerDidNotTakeIsReadFromTheOldPlaceAndMayComeAgain) {
+  Node::Object& object = node.add_remote(9, kMiB);
+  adopt(object);
+  node.finish_pull(0);
+  const wire::ObjectLocation refused = node.told_moved.at(0).move.to;
+  free_at(refused);  // the owner was not told yet that there is an object, and will hear of the old place
+  const uint64_t request = node.read(1, object);
+  EXPECT_FALSE(node.answers.contains(request)) << "it is not lost: it is pulled";
+  ASSERT_THAT(node.pulls, SizeIs(1));
+  node.finish_pull(0);
+  EXPECT_TRUE(node.answers.at(request).ok());
+  EXPECT_THAT(node.told_moved, SizeIs(1));
+  adopt(object);
+  ASSERT_THAT(node.told_moved, SizeIs(2));
+  EXPECT_NE(hazard_key(refused.slot, refused.generation),
+            hazard_key(node.told_moved[1].move.to.slot, node.told_moved[1].move.to.generation));
+  EXPECT_TRUE(node.is_at(node.told_moved[1].move.to));
 }
 
 TEST_F(StoreCoreMoves, ACopyThatIsHereIsAdoptedWhereItLies) {
