@@ -1,6 +1,6 @@
-// The events of a NodeLink that wait for the loop. Bounded by bytes of frames: while it is full the receiver listens to
-// nobody, and is told when there is room again.
-// Thread safety: everything; `take` by one thread at a time.
+// The events of a NodeLink that wait for the loop: in order for each sender, senders in turn, so that one that says much
+// keeps nobody waiting (strangers are one sender). Bounded by bytes of frames: while it is full the receiver listens to
+// nobody, and is told when there is room again. Thread safety: everything; `take` by one thread at a time.
 #pragma once
 
 #include "common/fd.h"
@@ -11,7 +11,9 @@
 
 #include <cerrno>
 #include <cstring>
+#include <deque>
 #include <mutex>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -42,38 +44,62 @@ class Signal {
 
 class Inbox {
  public:
-  /// `room` is raised when a full inbox was emptied.
+  static constexpr size_t kAtOnce = 256;  ///< Events of one `take`.
+  static constexpr size_t kTurn = 16;     ///< Of one sender, while others wait.
+
+  /// `room` is raised when a full inbox is full no more.
   Inbox(size_t max_bytes, Signal events, const Signal& room)
       : max_bytes_(max_bytes), signal_(std::move(events)), room_(room) {}
 
   void put(LinkEvent event) {
     std::lock_guard lock(mutex_);
-    bytes_ += kEventBytes + event.body.size();
-    if (events_.empty()) signal_.raise();
-    events_.push_back(std::move(event));
+    bytes_ += size_of(event);
+    if (turns_.empty()) signal_.raise();
+    std::deque<LinkEvent>& lane = lanes_[event.from];
+    if (lane.empty()) turns_.push_back(event.from);
+    lane.push_back(std::move(event));
   }
   [[nodiscard]] bool is_full() {
     std::lock_guard lock(mutex_);
     was_full_ = bytes_ >= max_bytes_;
     return was_full_;
   }
+  /// Some of what is there; the signal stays raised while there is more.
   std::vector<LinkEvent> take() {
+    std::vector<LinkEvent> out;
     std::lock_guard lock(mutex_);
-    signal_.clear();
-    bytes_ = 0;
-    if (std::exchange(was_full_, false)) room_.raise();
-    return std::exchange(events_, {});
+    while (!turns_.empty() && out.size() < kAtOnce) take_turn(out);
+    if (turns_.empty()) signal_.clear();
+    if (was_full_ && bytes_ < max_bytes_) {
+      was_full_ = false;
+      room_.raise();
+    }
+    return out;
   }
   [[nodiscard]] int fd() const { return signal_.fd(); }
 
  private:
-  static constexpr size_t kEventBytes = sizeof(LinkEvent);
+  static size_t size_of(const LinkEvent& event) { return sizeof(LinkEvent) + event.body.size(); }
+
+  void take_turn(std::vector<LinkEvent>& out) {
+    const NodeNumber from = turns_.front();
+    turns_.pop_front();
+    std::deque<LinkEvent>& lane = lanes_[from];
+    const size_t most = turns_.empty() ? kAtOnce : kTurn;
+    for (size_t i = 0; i < most && !lane.empty() && out.size() < kAtOnce; ++i) {
+      bytes_ -= size_of(lane.front());
+      out.push_back(std::move(lane.front()));
+      lane.pop_front();
+    }
+    lane.empty() ? void(lanes_.erase(from)) : turns_.push_back(from);
+  }
 
   const size_t max_bytes_;
   const Signal signal_;
   const Signal& room_;
   std::mutex mutex_;
-  std::vector<LinkEvent> events_;
+  std::unordered_map<NodeNumber, std::deque<LinkEvent>> lanes_;  // none is empty
+  std::deque<NodeNumber> turns_;                                 // of each lane once
   size_t bytes_ = 0;
   bool was_full_ = false;
 };

@@ -115,7 +115,7 @@ class NodeLink {
   /// connection loses, or has no room for (64 frames), is told of by kLost. kFull: 64 MiB of answers wait to go out.
   Status answer(const std::string& reply_to, NodeType type, std::string body);
 
-  /// What came since the last call; `wake_fd` is readable when there is something.
+  /// Some of what came, each sender's in order; `wake_fd` is readable while there is something.
   std::vector<LinkEvent> receive();
   [[nodiscard]] int wake_fd() const;
   /// When frames of each peer last came here, those that nobody has received included; not of peers that never sent any.
