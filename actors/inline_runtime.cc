@@ -2,10 +2,9 @@
 
 #include "actors/failure.h"
 #include "actors/registry.h"
+#include "common/processors.h"
 
 #include <manta/error.h>
-
-#include <thread>
 
 namespace manta {
 
@@ -296,7 +295,7 @@ void InlineRuntime::close_stream(const Handle&) {}
 
 NodeInfo InlineRuntime::node_info() {
   NodeInfo info;
-  info.cpus = info.free_cpus = std::thread::hardware_concurrency();
+  info.cpus = info.free_cpus = processors();
   const std::lock_guard lock(mutex_);
   info.actors = static_cast<int>(actors_.size());
   return info;

@@ -5,6 +5,7 @@
 #include "actors/shared_host.h"
 #include "actors/spin.h"
 #include "common/check.h"
+#include "common/processors.h"
 #include "wire/cluster.h"
 
 #include <manta/error.h>
@@ -35,11 +36,6 @@ constexpr size_t kMostLineageBytes = size_t{256} << 20;
 size_t most_lineage_bytes() {
   static const size_t most = bytes_setting("MANTA_LINEAGE_BYTES", kMostLineageBytes, 0);
   return most;
-}
-
-bool may_spin() {
-  static const bool several = std::thread::hardware_concurrency() > 1;
-  return several;
 }
 
 }  // namespace
@@ -226,12 +222,14 @@ bool NodeRuntime::wait_until(const std::function<bool()>& done, detail::Deadline
     if (replies > 0 && sleeping_.load(std::memory_order_relaxed) > 0) wake_waiters();
   };
   const auto start = std::chrono::steady_clock::now();
-  const SpinPolicy::Duration limit = !may_spin() ? SpinPolicy::Duration(0) : is_alone ? t_spin.limit() : SpinPolicy::kShort;
+  const SpinPolicy::Duration limit = processors() == 1 ? SpinPolicy::Duration(0)
+                                     : is_alone        ? t_spin.limit()
+                                                       : SpinPolicy::kShort;
   auto now = start;
   bool is_done = false;
   while (!(is_done = done()) && now - start < limit && now < deadline) {
     poll();
-    __builtin_ia32_pause();
+    SpinPolicy::pause(now - start);
     now = std::chrono::steady_clock::now();
   }
   const bool looked = is_done;

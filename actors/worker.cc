@@ -8,6 +8,7 @@
 #include "actors/stdio_capture.h"
 #include "common/check.h"
 #include "common/log.h"
+#include "common/processors.h"
 
 #include <manta/error.h>
 
@@ -504,7 +505,7 @@ void Worker::main_loop() {
     if (should_stop()) return;
     const auto start = std::chrono::steady_clock::now();
     bool found = false;
-    while (!found && std::thread::hardware_concurrency() > 1 && std::chrono::steady_clock::now() - start < kSpin) {
+    while (!found && processors() > 1 && std::chrono::steady_clock::now() - start < kSpin) {
       __builtin_ia32_pause();
       found = take_one();
     }

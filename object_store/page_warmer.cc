@@ -1,5 +1,7 @@
 #include "object_store/page_warmer.h"
 
+#include "common/processors.h"
+
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -37,12 +39,11 @@ bool write_zeros(int fd, uint64_t from, uint64_t to) {
 
 /// More wants to run on this machine, the caller included, than it has processors. False where /proc does not tell.
 bool is_machine_busy() {
-  static const long processors = ::sysconf(_SC_NPROCESSORS_ONLN);
   const Fd file(::open("/proc/loadavg", O_RDONLY | O_CLOEXEC));
   std::array<char, 128> text{};
   if (!file || ::read(file.get(), text.data(), text.size() - 1) <= 0) return false;
   long running = 0;
-  return std::sscanf(text.data(), "%*f %*f %*f %ld/", &running) == 1 && running > processors;
+  return std::sscanf(text.data(), "%*f %*f %*f %ld/", &running) == 1 && running > long{processors()};
 }
 
 }  // namespace

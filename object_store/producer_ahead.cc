@@ -1,5 +1,6 @@
 // ProducerSide: memory ahead of what is put. Taking pages costs five times what writing them does, so it is done by a thread
 // while the program computes.
+#include "common/processors.h"
 #include "object_store/producer_side.h"
 #include "object_store/store_core.h"
 
@@ -73,8 +74,7 @@ struct Portions {
 /// With the thread's help where there is a processor for it. Never waits for it: what it has begun and not finished is done
 /// here too, which is harmless.
 Status ProducerSide::populate_together(const Segment& segment, uint64_t from, uint64_t to) {
-  if (to - from < kWorthSharingBytes || std::thread::hardware_concurrency() < 2)
-    return populate(*segment.mapping, segment.fd, from, to);
+  if (to - from < kWorthSharingBytes || processors() < 2) return populate(*segment.mapping, segment.fd, from, to);
   const auto portions = std::make_shared<Portions>(segment.mapping, populating(segment.fd, to), from, to);
   {
     std::lock_guard lock(mutex_);

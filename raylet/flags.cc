@@ -1,12 +1,12 @@
 #include "raylet/flags.h"
 
 #include "common/check.h"
+#include "common/processors.h"
 
 #include <unistd.h>
 
 #include <charconv>
 #include <cmath>
-#include <thread>
 
 namespace manta::raylet {
 namespace {
@@ -129,7 +129,7 @@ Result<int64_t> parse_amount(std::string_view text) {
 Result<Flags> parse_flags(int argc, char** argv) {
   Flags flags;
   NodeOptions& options = flags.node;
-  options.capacity.cpus = static_cast<int64_t>(std::thread::hardware_concurrency()) * wire::kWhole;
+  options.capacity.cpus = int64_t{processors()} * wire::kWhole;
   options.capacity.memory_bytes = machine_memory_bytes();
   ClusterFlags cluster;
   bool is_local = false;
