@@ -11,7 +11,7 @@ class RealClock final : public Clock {
 }  // namespace
 
 const Clock& Clock::real() {
-  static const RealClock clock;
+  static const RealClock& clock = *new RealClock;  // never destroyed: a thread may ask while the process exits
   return clock;
 }
 
