@@ -21,7 +21,7 @@ HeadEffects HeadCore::step(wire::NodeNumber from, wire::ToHead message, int64_t 
     is_repeat_ = number <= heard.durable;
   }
   std::visit([this](auto& one) { on(one); }, message);
-  if (policy_.take_growth()) groups_.room_grew(now_us_);
+  note_growth();
   settle_quotas();
   if (number != 0 && !std::exchange(is_repeat_, false) && !effects_.records.empty()) {
     if (const auto heard = heard_.find(from); heard != heard_.end()) {

@@ -25,6 +25,7 @@
 #include "head/placement_policy.h"
 #include "head/records.h"
 #include "head/store.h"
+#include "head/waiting_actors.h"
 #include "wire/head_link.h"
 
 #include <array>
@@ -172,6 +173,10 @@ class HeadCore {
   [[nodiscard]] PlacementPolicy::Choice choose(const Actor& actor, int32_t& bundle) const;
   void set_node(Actor& actor, wire::NodeNumber node, int32_t bundle = -1);
   void retry_unplaced(wire::NodeNumber node);
+  /// Its raylet says that there is no room now.
+  void note_waits(const Actor& actor);
+  void move_waiting();
+  void note_growth();
 
   // Quotas of jobs.
   void begin_quota(const JobRecord& job);
@@ -264,6 +269,7 @@ class HeadCore {
   uint64_t life_ = 0;
   std::map<wire::NodeNumber, std::set<wire::ActorKey>> on_node_;
   std::set<wire::ActorKey> unplaced_;  // no node could hold them so far
+  WaitingActors waiting_;
   struct Heard {
     uint64_t up_to = 0;    // in this life
     uint64_t durable = 0;  // what the tables have, of this life or an earlier one

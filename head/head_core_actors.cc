@@ -19,9 +19,13 @@ void HeadCore::on(wire::HeadActorEvent& message) {
   if (it->second.node != from_) return;
   Actor& actor = it->second;
   switch (static_cast<wire::ActorEvent>(message.event)) {
-    case wire::ActorEvent::kWaiting: actor.cause = message.cause; return tell_watchers(actor);
+    case wire::ActorEvent::kWaiting:
+      actor.cause = message.cause;
+      note_waits(actor);
+      return tell_watchers(actor);
     case wire::ActorEvent::kStarted:
       enter(actor, ActorPhase::kAlive);
+      waiting_.remove(actor.spec.actor);
       actor.worker = message.worker;
       actor.worker_pid = message.worker_pid;
       actor.cause = {};
@@ -71,6 +75,7 @@ PlacementPolicy::Choice HeadCore::choose(const Actor& actor, int32_t& bundle) co
 }
 
 void HeadCore::set_node(Actor& actor, NodeNumber node, int32_t bundle) {
+  waiting_.remove(actor.spec.actor);
   const uint64_t group = actor.spec.scheduling_class.group;
   if (actor.node != 0) {
     policy_.count_actor(actor.node, -1);
@@ -149,6 +154,32 @@ void HeadCore::retry_unplaced(NodeNumber node) {
       could.push_back(key);
   }
   for (const ActorKey& key : could) place(actors_.at(key));
+}
+
+void HeadCore::note_growth() {
+  if (!policy_.take_growth()) return;
+  groups_.room_grew(now_us_);
+  waiting_.room_grew();
+}
+
+// Those of a group wait for their bundle, and those that name a node for that.
+void HeadCore::note_waits(const Actor& actor) {
+  const wire::SchedulingClass& what = actor.spec.scheduling_class;
+  if (!is_alone() && what.group == 0 && what.node == 0) waiting_.add(actor.spec.actor, what, now_us_);
+}
+
+// The other node may be starting it this moment: what it says of this incarnation has no effect any more.
+void HeadCore::move_waiting() {
+  const std::optional<int64_t> due_us = waiting_.next_look_us();
+  if (!due_us || *due_us > now_us_) return;
+  waiting_.look(
+      now_us_, [this](const wire::SchedulingClass& what) { return policy_.has_room(what); },
+      [this](const ActorKey& key) {
+        Actor& actor = actors_.at(key);
+        end_worker(actor, false, "another node has room for it");
+        ++actor.incarnation;
+        place(actor);
+      });
 }
 
 void HeadCore::restart_or_bury(Actor& actor, const wire::WireStatus& cause) {

@@ -160,7 +160,8 @@ HeadEffects HeadCore::tick(int64_t now_us) {
   GroupStep step{policy_, now_us, &quotas_};
   groups_.tick(step);
   carry_out(step);
-  if (policy_.take_growth()) groups_.room_grew(now_us_);
+  note_growth();
+  move_waiting();
   settle_quotas();
   tick_jobs();
   return std::exchange(effects_, {});
@@ -184,7 +185,7 @@ std::optional<int64_t> HeadCore::next_deadline_us() const {
   const std::optional<int64_t> of_groups = groups_.next_deadline_us();
   const std::optional<int64_t> of_jobs = has_begun_ ? jobs_table_.next_deadline_us() : std::nullopt;
   std::optional<int64_t> first;
-  for (const std::optional<int64_t>& one : {of_members, of_groups, of_jobs})
+  for (const std::optional<int64_t>& one : {of_members, of_groups, of_jobs, waiting_.next_look_us()})
     if (one) first = std::min(first.value_or(*one), *one);
   return first;
 }
@@ -220,6 +221,7 @@ void HeadCore::node_gone(NodeNumber number, const Status& why, bool in_order) {
     Actor& actor = actors_.at(key);
     const bool had_started = actor.phase == ActorPhase::kAlive;
     groups_.count_actor(actor.spec.scheduling_class.group, actor.bundle, -1);
+    waiting_.remove(key);
     actor.node = 0;
     actor.bundle = -1;
     actor.quick_deaths = 0;  // not its own doing
@@ -287,7 +289,11 @@ void HeadCore::take_actors_back(const wire::HeadNodeReturns& message) {
     reported.insert(live.actor);
     if (it->second.phase == ActorPhase::kAlive && it->second.is_draining)
       end_worker(it->second, true, "its last handle is gone");
-    if (live.worker == 0 || it->second.phase == ActorPhase::kAlive) continue;
+    if (it->second.phase == ActorPhase::kAlive) continue;
+    if (live.worker == 0) {
+      note_waits(it->second);
+      continue;
+    }
     wire::HeadActorEvent started{.actor = live.actor,
                                  .incarnation = live.incarnation,
                                  .event = static_cast<uint8_t>(wire::ActorEvent::kStarted),

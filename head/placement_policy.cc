@@ -47,6 +47,7 @@ void PlacementPolicy::report(NodeNumber number, const wire::NodeResources& avail
   const auto it = nodes_.find(number);
   if (it == nodes_.end()) return;
   Node& node = it->second;
+  has_grown_ = has_grown_ || (node.waiting > 0 && waiting == 0);
   node.waiting = waiting;
   node.reported = available;
   has_grown_ = std::exchange(node.is_doubted, false) || has_grown_;
@@ -134,6 +135,14 @@ PlacementPolicy::Choice PlacementPolicy::choose(const wire::SchedulingClass& wha
   if (choice.node != 0) return choice;
   if (nowhere_.size() >= kMaxRemembered) nowhere_.clear();
   return nowhere_[what] = explain(what);
+}
+
+bool PlacementPolicy::has_room(const wire::SchedulingClass& what) const {
+  return std::ranges::any_of(nodes_, [&](const auto& entry) {
+    const Node& node = entry.second;
+    return node.takes_work && node.waiting == 0 && wire::has_labels(node.info.labels, what.labels) &&
+           fits(node.info.capacity, node.free, what.resources);
+  });
 }
 
 PlacementPolicy::Choice PlacementPolicy::explain(const wire::SchedulingClass& what) const {

@@ -71,6 +71,9 @@ class PlacementPolicy {
 
   [[nodiscard]] Choice choose(const wire::SchedulingClass& what, wire::NodeNumber owner_node) const;
 
+  /// Whether some node has room for it now, and nobody waits there before it.
+  [[nodiscard]] bool has_room(const wire::SchedulingClass& what) const;
+
   /// Counts what is sent to the node now; the number goes along with it.
   uint64_t charge(wire::NodeNumber number, std::vector<wire::Resources> amounts, int64_t now_us);
   /// What the charge was for was not taken, or was given back.

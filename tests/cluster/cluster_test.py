@@ -60,6 +60,10 @@ class ClusterTest(unittest.TestCase):
         with Cluster(nodes=3) as cluster:
             self.assertIn("fib is 377", self.check(cluster, cluster.run("cluster-nested", "fib", 14, timeout_s=180)))
 
+    def test_actors_that_wait_go_to_the_node_that_gets_room(self):
+        with Cluster(nodes=4, cpus=1, head_cpus=0) as cluster:
+            self.assertIn("each of 3 had its turn", self.check(cluster, cluster.run("cluster-waits", 3)))
+
     def test_a_node_that_was_given_up_hears_of_it_and_ends(self):
         with Cluster(nodes=3) as cluster:
             viewer, node = cluster.visitor("viewer"), cluster.nodes[2]
