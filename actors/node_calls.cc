@@ -146,8 +146,9 @@ void NodeRuntime::submit_task(const detail::Function& function, const TaskOption
   call->retries_left = policy->retries;
   call->template_id = intern(function, policy->name, {});
   call->task_class = &tasks_.class_for(options != nullptr ? wanted : plain);
-  resolve_arguments(*call);
-  if (!active_.empty() && call->first_sequence % 32 == 0) poll_replies();
+  const uint64_t sequence = call->first_sequence;
+  resolve_arguments(*call);  // one of them may have failed, and then the call is over
+  if (!active_.empty() && sequence % 32 == 0) poll_replies();
 }
 
 void NodeRuntime::submit_call(const detail::ActorHandle& actor, const detail::Function& method, const CallOptions* options,

@@ -179,6 +179,10 @@ TEST(Errors, PassThroughDependentTasks) {
   const manta::Error error = error_of([&] { (void)manta::remote<kAddInts>(bad, 1).get(); });
   EXPECT_EQ(error.code(), Code::kTaskFailed);
   EXPECT_NE(std::string(error.what()).find("first cause"), std::string::npos) << error.what();
+  // Known to have failed when it is passed, while another is under way.
+  const auto other = manta::remote<&nap>(100);
+  EXPECT_EQ(error_of([&] { (void)manta::remote<kAddInts>(bad, 1).get(); }).code(), Code::kTaskFailed);
+  (void)other.get();
 }
 
 TEST(Errors, ADeathSaysByWhat) {
