@@ -5,6 +5,7 @@
 //   async         calls of 64 bytes a second, 1,000 submitted, then all got         sync     the same, one at a time
 //   object BYTES  seconds to read an object of the other node                       small    10,000 objects of 10 KB of it
 //   cast BYTES N  seconds until N nodes have read an object of another one
+//   groups        placement groups a second, of a bundle on each of three nodes, 50 made and then removed
 //
 // The nodes are labelled place=0, place=1 and so on; the objects are made, and the calls answered, at place 1.
 #include <manta/manta.h>
@@ -30,6 +31,7 @@ constexpr size_t kUnderWay = 1'000;
 constexpr size_t kCallBytes = 64;
 constexpr size_t kSmallObjects = 10'000;
 constexpr size_t kSmallBytes = 10'000;
+constexpr size_t kGroupsAtOnce = 50;
 constexpr uint64_t kLeftBytes = uint64_t{8} << 20;  // of a store: what is not of a row
 constexpr auto kFreedWithin = std::chrono::seconds(30);
 
@@ -90,6 +92,17 @@ class Rows {
     return read(1, bytes);
   }
   double small() { return read(kSmallObjects, kSmallBytes); }
+
+  double groups() {
+    std::vector<manta::PlacementGroup> made(kGroupsAtOnce);
+    return per_second(kGroupsAtOnce, [&] {
+      for (auto& group : made)
+        group = manta::placement_group(std::vector<manta::Bundle>(3, {.cpus = 0.001}),
+                                       {.strategy = manta::Strategy::kStrictSpread});
+      for (const auto& group : made) manta::throw_if_error(group.wait(std::chrono::seconds(30)));
+      for (const auto& group : made) group.remove();
+    });
+  }
 
   double cast(size_t bytes, size_t readers) {
     std::vector<manta::Actor<Resident>> there;
@@ -157,6 +170,7 @@ int program() {
     if (row == "sync") figure = rows.sync();
     if (row == "object") figure = rows.object(bytes);
     if (row == "small") figure = rows.small();
+    if (row == "groups") figure = rows.groups();
     if (row == "cast") figure = rows.cast(bytes, readers);
     std::printf("%s\t%.9g\n", row.c_str(), figure);
     std::fflush(stdout);

@@ -37,6 +37,7 @@ NODES = 5
 ROWS = [
     ("async", "actor calls of 64 bytes, 1,000 then get all", "/s", 200_000, None),
     ("sync", "actor call, one at a time", "/s", 6_000, None),
+    ("groups", "placement groups on 3 nodes, durable, made and removed", "/s", 1_000, None),
     ("object_100mb", "object of 100 MB, the second of two", "GB/s", None, None),
     ("object_1gib", f"object of {SIZE}, the second of two", "GB/s", None, 0.50),
     ("small", "10,000 objects of 10 KB", "s", 1.0, None),
@@ -182,7 +183,7 @@ class Measured:
                         Table.add(getattr(self.table, table), name, figure)
 
     def calls(self, _):
-        for name in filter(self.wants, ("async", "sync")):
+        for name in filter(self.wants, ("async", "sync", "groups")):
             yield name, {"manta": self.driver.ask(name)}
 
     def stream(self, prefix_to, prefix_from, address):
