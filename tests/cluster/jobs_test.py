@@ -3,11 +3,15 @@ import json
 import os
 import pathlib
 import pwd
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 import unittest
+import unittest.mock
 
+import cluster
 from cluster import BIN, DEADLINE_S, Cluster
 
 JOB = BIN / "cluster-job"
@@ -216,6 +220,15 @@ class JobsTest(unittest.TestCase):
 class JobUserTest(unittest.TestCase):
 
     def setUp(self):
+        # Where everybody can run them, as what is installed: the build may lie in a folder of root's alone.
+        programs = tempfile.TemporaryDirectory()
+        self.addCleanup(programs.cleanup)
+        os.chmod(programs.name, 0o755)
+        for name in ("mantad", "manta", "cluster-job"):
+            shutil.copy(BIN / name, programs.name)
+        patch = unittest.mock.patch.object(cluster, "BIN", pathlib.Path(programs.name))
+        patch.start()
+        self.addCleanup(patch.stop)
         self.cluster = Cluster(nodes=3, flags=["--job-user", "nobody"])
         os.chmod(self.cluster.folder, 0o711)
         self.client = Client(self.cluster)
