@@ -32,6 +32,7 @@ LIMIT_S = 180  # for a row
 RAY_LIMIT_S = 400  # for all of its rows
 LINK = "rate 1gbit burst 512kb latency 50ms".split()
 NODES = 5
+HOME = 1  # nodes_bench.cc makes its objects there
 
 # name, what it says, unit, goal, part of iperf3 that is the goal
 ROWS = [
@@ -46,6 +47,7 @@ ROWS = [
     ("cast_one", "  seconds, 1 node", "s", None, None),
     ("cast_four", "  seconds, 4 nodes", "s", None, None),
     ("cores", f"{SIZE} to 4 nodes, links without a limit: the cores are it", "x one", None, None),
+    ("cores_rate", "  all four together", "GB/s", None, None),
 ]
 
 
@@ -105,19 +107,21 @@ def leave_out(what):
     print("left out:", what, flush=True)
 
 
-def stream_rate(server_prefix, client_prefix, address):
-    """GB/s of one TCP stream from the client's place to the server's."""
-    server = subprocess.Popen([*server_prefix, "iperf3", "-s", "-1", "-B", address, "--forceflush"], stdout=subprocess.PIPE, text=True)
-    try:
-        for line in server.stdout:
-            if "listening" in line:
-                break
-        client = [*client_prefix, "iperf3", "-c", address, "-t", str(STREAM_S), "-J"]
-        said = json.loads(subprocess.run(client, capture_output=True, text=True, timeout=60, check=True).stdout)
-        return said["end"]["sum_received"]["bits_per_second"] / 8e9
-    finally:
-        server.kill()
-        server.communicate()
+def stream_rate(client_prefix, servers):
+    """GB/s that all TCP streams from the client's place have together, one to each server: (its place, address)."""
+    with contextlib.ExitStack() as running:
+        def start(prefix, *words):
+            process = subprocess.Popen([*prefix, "iperf3", *words], stdout=subprocess.PIPE, text=True)
+            running.callback(process.communicate)
+            running.callback(process.kill)
+            return process
+
+        for prefix, address in servers:
+            server = start(prefix, "-s", "-1", "-B", address, "--forceflush")
+            next(line for line in server.stdout if "listening" in line)
+        clients = [start(client_prefix, "-c", address, "-t", str(STREAM_S), "-J") for _, address in servers]
+        said = [json.loads(client.communicate(timeout=60)[0]) for client in clients]
+        return sum(each["end"]["sum_received"]["bits_per_second"] for each in said) / 8e9
 
 
 def address_of(host):
@@ -186,31 +190,44 @@ class Measured:
         for name in filter(self.wants, ("async", "sync", "groups")):
             yield name, {"manta": self.driver.ask(name)}
 
-    def stream(self, prefix_to, prefix_from, address):
-        return {"streams": stream_rate(prefix_to, prefix_from, address)} if self.has_streams else {}
+    def stream(self, prefix_from, *servers):
+        return {"streams": stream_rate(prefix_from, servers)} if self.has_streams else {}
+
+    def place(self, index):
+        """How to run something at that node, or at the drivers' place, which is the last; and the address there."""
+        host = self.network.hosts[index]
+        return ["ip", "netns", "exec", host], address_of(host)
 
     def objects(self, _):
         for name, size in (("object_100mb", 100_000_000), ("object_1gib", GIB)):
             if self.wants(name):
-                beside = {}
-                if self.network:
-                    place = ["ip", "netns", "exec", self.network.hosts[1]]
-                    beside = self.stream(self.locked.driver_prefix, place, address_of(self.network.hosts[-1]))
+                beside = self.stream(self.place(HOME)[0], self.place(-1)) if self.network else {}
                 yield name, {"manta": size / 1e9 / self.driver.ask("object", size)} | beside
         if self.wants("small"):
             yield "small", {"manta": self.driver.ask("small")}
 
     def in_the_clear(self, _):
         if self.wants("clear_1gib"):
-            yield "clear_1gib", self.stream([], [], "127.0.0.1") | {"manta": GIB / 1e9 / self.clear.ask("object", GIB)}
+            yield "clear_1gib", self.stream([], ([], "127.0.0.1")) | {"manta": GIB / 1e9 / self.clear.ask("object", GIB)}
 
     def one_and_four(self):
         return self.driver.ask("cast", GIB, 1), self.driver.ask("cast", GIB, 4)
 
+    def on_the_cores(self):
+        """Manta, and plain streams without a store or keys: what two cores do for five nodes at best."""
+        one, four = self.one_and_four()
+        yield "cores", {"manta": four / one}
+        yield "cores_rate", {"manta": 4 * GIB / 1e9 / four}
+        if self.has_streams and self.network:
+            places = [self.place(index) for index in range(NODES)]
+            home, *others = places[HOME], *places[:HOME], *places[HOME + 1:]
+            alone, together = stream_rate(home[0], others[:1]), stream_rate(home[0], others)
+            yield from (("cores", {"streams": 4 * alone / together}), ("cores_rate", {"streams": together}))
+
     def cast(self, counts):
         if self.wants("cores"):
-            one, four = self.one_and_four()
-            yield "cores", {"manta": four / one}
+            self.driver.ask("cast", GIB, 4)  # a store gives memory back when it was idle for 10 s: only for that which follows
+            yield from self.on_the_cores()
         if self.wants("cast") and counts and self.network:
             with limited(self.network):
                 one, four = self.one_and_four()

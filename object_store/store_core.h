@@ -404,7 +404,7 @@ class StoreCore {
   std::map<wire::NodeNumber, std::string> lost_nodes_;               // and why
   std::map<wire::NodeNumber, uint64_t> back_from_;                   // lost before, back with ids above this one
   std::set<uint64_t> own_;                                           // segments of phase kOwn
-  std::optional<Moves> moves_;
+  std::unique_ptr<Moves> moves_;
   std::map<std::pair<wire::NodeNumber, Name>, wire::ObjectLocation> adopted_;  // home and name there -> here
   uint64_t adopting_bytes_ = 0;                                                // on their way
   std::map<wire::NodeNumber, std::vector<Name>> refused_;                      // in this step

@@ -28,7 +28,7 @@ constexpr size_t kMaxQueued = 65'536;
 void StoreCore::on(const event::MoveAway& event) {
   const bool is_first = !moves_;
   if (is_first) {
-    moves_.emplace();
+    moves_ = std::make_unique<Moves>();
     moves_->look_at = now_ + kLookEvery;
     for (const auto& [name, spilled] : spilled_)
       if (!spilled.home) moves_->todo.push_back(name);
