@@ -14,8 +14,8 @@ using detail::ObjectState;
 
 // ---------------------------------------------------------------------------------------------------- reading
 
-Result<detail::Value> NodeRuntime::read_stored(const wire::ObjectLocation& location) {
-  MANTA_ASSIGN_OR_RETURN(object_store::PinnedBytes pinned, store_->pin(location));
+Result<detail::Value> NodeRuntime::read_stored(const wire::ObjectLocation& location, detail::Deadline deadline) {
+  MANTA_ASSIGN_OR_RETURN(object_store::PinnedBytes pinned, store_->pin_patiently(location, deadline));
   auto owner = std::make_shared<const object_store::PinnedBytes>(std::move(pinned));
   const auto bytes = owner->bytes();
   return detail::Value{bytes, std::move(owner)};
@@ -34,7 +34,7 @@ Result<detail::Value> NodeRuntime::read_entry(ObjectEntry& entry, detail::Deadli
       if (!entry.awaits_value()) at = entry.location;
     }
     if (at) {
-      Result<detail::Value> value = read_stored(*at);
+      Result<detail::Value> value = read_stored(*at, deadline);
       if (value.ok() || value.status().code() != Code::kLost) return value;
       const Guard guard(lock_);
       objects_.lose(entry, *at, value.status());

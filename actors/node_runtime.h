@@ -122,7 +122,7 @@ class NodeRuntime final : public Runtime {
   /// Waits on this thread until `done`, taking replies meanwhile; false when the deadline passes first.
   bool wait_until(const std::function<bool()>& done, detail::Deadline deadline);
   /// A value as it came with a call: an inline blob, or a location to pin.
-  Result<detail::Value> read_stored(const wire::ObjectLocation& location);
+  Result<detail::Value> read_stored(const wire::ObjectLocation& location, detail::Deadline deadline = detail::kForever);
   /// The same of an argument: when nothing is found there, its owner is asked for another location, and waited for.
   Result<detail::Value> read_argument(const wire::ObjectLocation& location, const ObjectId& id);
   std::vector<ObjectId> keep(Uncovered& uncovered);

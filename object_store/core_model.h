@@ -146,14 +146,15 @@ class ModelNode {
     return slot != table.end() && slot->second == at.generation;
   }
   /// Pins where it lies, or asks for it: then `answers` says.
-  uint64_t read(uint64_t process, Object& object, uint32_t timeout_ms = 1'000) {
+  uint64_t read(uint64_t process, Object& object, uint32_t timeout_ms = 1'000, bool is_patient = false) {
     if (is_at(object.at)) {
       pin(process, object, object.at);
       return 0;
     }
     const uint64_t request = ++last_request;
     asked[request] = {process, object.sequence};
-    step(event::Restore{{process}, {request, object.at, timeout_ms}});
+    step(event::Restore{{process},
+                        {.request = request, .location = object.at, .timeout_ms = timeout_ms, .is_patient = is_patient}});
     return request;
   }
   void pin(uint64_t process, Object& object, const wire::ObjectLocation& at) {

@@ -13,6 +13,7 @@ constexpr size_t kMaxAhead = 256;
 constexpr uint64_t kMaxAheadBytes = uint64_t{64} << 20;
 constexpr auto kAheadFor = std::chrono::seconds(30);
 constexpr auto kGrace = std::chrono::seconds(102);  // past the deadline, while a disk makes room: the raylet's own patience
+constexpr int kMaxLosses = 3;
 
 }  // namespace
 
@@ -35,7 +36,7 @@ Result<PinnedBytes> ReaderSide::pin(const wire::ObjectLocation& location, std::c
   const bool remote = is_remote(location);
   Result<uint32_t> acquired = remote ? Status(Code::kLost, "") : acquire(at);
   if (!acquired.ok() && acquired.status().code() == Code::kLost) [[unlikely]]
-    acquired = acquire_moved(lock, location, at, {std::chrono::steady_clock::now() + timeout, how});
+    acquired = acquire_moved(lock, location, at, {std::chrono::steady_clock::now() + timeout, timeout, how});
   if (!acquired.ok()) [[unlikely]]
     return acquired.status();
   const uint32_t index = *acquired;
@@ -99,6 +100,7 @@ Result<uint32_t> ReaderSide::acquire_moved(std::unique_lock<std::mutex>& lock, c
     moved_.erase(key);
   }
   Result<wire::ObjectLocation> ahead = asked_ahead(lock, key, wait);
+  int losses = 0;
   while (true) {
     if (ahead.ok()) {
       at = *ahead;
@@ -108,13 +110,16 @@ Result<uint32_t> ReaderSide::acquire_moved(std::unique_lock<std::mutex>& lock, c
     ahead = Status(Code::kNotFound, "");
     Result<uint32_t> index = acquire(at);
     const bool went_away = !index.ok() && index.status().code() == Code::kLost;
-    if (went_away && std::chrono::steady_clock::now() < wait.deadline) continue;
+    const auto now = std::chrono::steady_clock::now();
+    if (went_away && (now < wait.deadline || (wait.how.give_up_at && ++losses < kMaxLosses && now < wait.end()))) continue;
     if (went_away) return Status(Code::kTimeout, "memory is so short that an object left it each time before it was read");
     if (moved_.size() >= kMaxMoved) moved_.clear();
     if (index.ok()) moved_[key] = at;
     return index;
   }
 }
+
+std::chrono::steady_clock::time_point ReaderSide::Wait::end() const { return how.give_up_at.value_or(deadline + kGrace); }
 
 ReaderSide::Home ReaderSide::home_of(const wire::ObjectLocation& location) {
   return {wire::node_of(location.segment), hazard_key(location.slot, location.generation)};
@@ -162,7 +167,7 @@ void ReaderSide::ask_ahead(std::unique_lock<std::mutex>& lock) {
     asked_.push_back({home, request, now + kAheadFor});
     messages.push_back(
         wire::encode(wire::RestoreObject{request, at, static_cast<uint32_t>(std::chrono::milliseconds(kAheadFor).count()),
-                                         static_cast<uint8_t>(wire::TransferPriority::kGet), false}));
+                                         static_cast<uint8_t>(wire::TransferPriority::kGet), false, true}));
   }
   lock.unlock();
   for (const std::string& message : messages) (void)send_(wire::RestoreObject::kType, message, {});
@@ -178,7 +183,7 @@ Result<wire::ObjectLocation> ReaderSide::asked_ahead(std::unique_lock<std::mutex
   const uint64_t request = known->second.request;
   ahead_bytes_ -= known->second.size_bytes;
   ahead_.erase(known);
-  const Status status = await_answer(lock, request, wait.deadline);
+  const Status status = await_answer(lock, request, wait.how.give_up_at ? wait.end() : wait.deadline);
   const wire::ObjectLocation at = restoring_.at(request).location;
   restoring_.erase(request);
   if (!status.ok()) return Status(Code::kNotFound, "");
@@ -192,7 +197,7 @@ Status ReaderSide::await_answer(std::unique_lock<std::mutex>& lock, uint64_t req
   const Restoring& answer = restoring_.at(request);
   if (answer.answered) return answer.status;
   if (!broken_.ok()) return broken_;
-  return Status(Code::kTimeout, "the raylet did not say where an object lies that was spilled or is another node's");
+  return Status(Code::kTimeout, "an object that was spilled or is another node's did not come before its reader's deadline");
 }
 
 Result<wire::ObjectLocation> ReaderSide::restore(std::unique_lock<std::mutex>& lock, const wire::ObjectLocation& location,
@@ -200,13 +205,18 @@ Result<wire::ObjectLocation> ReaderSide::restore(std::unique_lock<std::mutex>& l
   if (!broken_.ok()) return broken_;
   const uint64_t request = ++last_restore_;
   restoring_[request];
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(wait.deadline - std::chrono::steady_clock::now()).count();
-  wire::RestoreObject message{request, location, static_cast<uint32_t>(std::clamp<int64_t>(left, 0, 0xffffffff)),
-                              static_cast<uint8_t>(wait.how.priority), wait.how.only_here};
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(wait.deadline - std::chrono::steady_clock::now());
+  const auto timeout = wait.how.give_up_at ? wait.timeout : left;
+  wire::RestoreObject message{.request = request,
+                              .location = location,
+                              .timeout_ms = static_cast<uint32_t>(std::clamp<int64_t>(timeout.count(), 0, 0xffffffff)),
+                              .priority = static_cast<uint8_t>(wait.how.priority),
+                              .only_here = wait.how.only_here,
+                              .is_patient = wait.how.give_up_at.has_value()};
   lock.unlock();
   Status status = send_(message.kType, wire::encode(message), {});
   lock.lock();
-  if (status.ok()) status = await_answer(lock, request, wait.deadline + kGrace);
+  if (status.ok()) status = await_answer(lock, request, wait.end());
   const wire::ObjectLocation at = restoring_.at(request).location;
   restoring_.erase(request);
   if (!status.ok()) return status;

@@ -17,6 +17,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <unordered_map>
 
 namespace manta::object_store::detail {
@@ -27,6 +28,8 @@ class ReaderSide : public std::enable_shared_from_this<ReaderSide> {
   struct How {
     wire::TransferPriority priority = wire::TransferPriority::kGet;
     bool only_here = false;
+    /// `timeout` is for how long nothing may come; this is the end.
+    std::optional<std::chrono::steady_clock::time_point> give_up_at{};
   };
 
   ReaderSide(ObjectTableView table, HazardPage hazard, std::shared_ptr<ProducerSide> producer, StoreClient::SendFn send,
@@ -68,7 +71,9 @@ class ReaderSide : public std::enable_shared_from_this<ReaderSide> {
   /// How long, and in what way, a reader waits for an object that has moved.
   struct Wait {
     std::chrono::steady_clock::time_point deadline;
+    std::chrono::milliseconds timeout;
     How how;
+    [[nodiscard]] std::chrono::steady_clock::time_point end() const;
   };
   /// An object's first place: its node, and its name there.
   using Home = std::pair<wire::NodeNumber, uint64_t>;

@@ -81,6 +81,12 @@ Result<PinnedBytes> StoreClient::pin(const wire::ObjectLocation& location, std::
   return reader_->pin(location, timeout, {.priority = priority});
 }
 
+Result<PinnedBytes> StoreClient::pin_patiently(const wire::ObjectLocation& location,
+                                               std::chrono::steady_clock::time_point give_up_at,
+                                               std::chrono::milliseconds timeout) {
+  return reader_->pin(location, timeout, {.give_up_at = give_up_at});
+}
+
 Result<PinnedBytes> StoreClient::pin_if_here(const wire::ObjectLocation& location, std::chrono::milliseconds timeout) {
   return reader_->pin(location, timeout, {.only_here = true});
 }

@@ -107,6 +107,12 @@ class StoreClient {
                                         std::chrono::milliseconds timeout = std::chrono::seconds(30),
                                         wire::TransferPriority priority = wire::TransferPriority::kGet);
 
+  /// However long it takes while something comes from other nodes: `timeout` is for how long nothing may; kTimeout then and
+  /// at `give_up_at`, too.
+  [[nodiscard]] Result<PinnedBytes> pin_patiently(const wire::ObjectLocation& location,
+                                                  std::chrono::steady_clock::time_point give_up_at,
+                                                  std::chrono::milliseconds timeout = std::chrono::seconds(30));
+
   /// The same for a copy of another node's object: kNotFound when it is not on this node, nor on its way.
   [[nodiscard]] Result<PinnedBytes> pin_if_here(const wire::ObjectLocation& location, std::chrono::milliseconds timeout);
 

@@ -110,6 +110,7 @@ class StoreCore {
 
  private:
   static constexpr uint32_t kNoSlot = ~uint32_t{0};
+  static constexpr auto kAdoptWithin = std::chrono::seconds(30);
   enum class SlotState : uint8_t { kFree, kIdle, kLive, kLimbo, kRestoring };
   /// A slot of the object table, and the object that has it.
   struct Slot {
@@ -159,6 +160,9 @@ class StoreCore {
     uint64_t request = 0;
     Time deadline;
     uint32_t timeout_ms = 0;
+    bool is_patient = false;  // the deadline moves on while copies come
+    Time since;
+    [[nodiscard]] Duration timeout() const { return std::chrono::milliseconds(timeout_ms); }
   };
   enum class Place : uint8_t { kResident, kDisk, kQueued, kRestoring, kDamaged };
   /// Where in line: priority, then who came first.
@@ -167,7 +171,8 @@ class StoreCore {
   /// What a copy is of, as its home node knows it.
   struct Home {
     wire::ObjectLocation at;
-    Time deadline;     // of the pull under way
+    Time deadline;  // of the pull under way
+    Duration patience{};
     ObjectId adopted;  // what it is to be when it is here: this node's object, with this id
   };
   /// An object that has a record on disk, or on another node.
@@ -314,6 +319,8 @@ class StoreCore {
   [[nodiscard]] std::optional<uint32_t> room_in(SegmentId id, Segment& segment, uint64_t size_bytes);
   void expire_restores();
   [[nodiscard]] Status why_waiting(const Spilled& spilled, const Waiter& waiter) const;
+  [[nodiscard]] bool goes_on_waiting(Waiter& waiter) const;
+  [[nodiscard]] static Status nothing_came(const Spilled& spilled, const Waiter& waiter, const Status& why);
   void drop_restores_of(ProcessId process);
   void give_up_unless_wanted(SpilledEntry entry);
 

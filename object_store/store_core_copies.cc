@@ -65,7 +65,8 @@ StoreCore::SpilledEntry StoreCore::copy_of(const wire::ObjectLocation& at) {
   known->second = kCopyBit | ++last_copy_;
   Spilled& spilled = spilled_[known->second];
   spilled.size_bytes = at.size_bytes;
-  spilled.home = std::make_unique<Home>(Home{at, {}, {}});
+  spilled.home = std::make_unique<Home>();
+  spilled.home->at = at;
   spilled.place = Place::kDisk;
   return spilled_.find(known->second);
 }
@@ -113,15 +114,19 @@ void StoreCore::begin_pull(Name name, Spilled& spilled) {
   pulling_.insert(name);
   pulling_bytes_ += spilled.size_bytes;
   Time deadline = spilled.wanted_until;
+  Duration patience = spilled.home->adopted ? kAdoptWithin : Duration(0);
   for (Waiter& waiter : spilled.waiters) {
     // While a disk made room for it, its time may have passed.
     if (waiter.deadline <= now_) waiter.deadline = now_ + kPullAfterDisk;
     consider_restore_deadline(waiter.deadline);
     deadline = std::max(deadline, waiter.deadline);
+    if (waiter.is_patient) patience = std::max(patience, waiter.timeout());
   }
   spilled.home->deadline = deadline;
+  spilled.home->patience = patience;
   const Slot& slot = slots_[spilled.slot];
-  effects_.emplace_back(effect::Pull{name, spilled.home->at, spilled.turn.first, deadline, {slot.segment}, slot.offset});
+  effects_.emplace_back(
+      effect::Pull{name, spilled.home->at, spilled.turn.first, deadline, {slot.segment}, slot.offset, patience});
 }
 
 /// Who came while it was being pulled may have more time than the pull had: for them it is tried again.
@@ -129,21 +134,28 @@ void StoreCore::pull_failed(SpilledEntry entry, const Status& status) {
   Spilled& spilled = entry->second;
   if (spilled.freed) return forget_copy(entry);
   const bool again = status.code() != Code::kLost && now_ >= spilled.home->deadline;
+  const bool was_patient = spilled.home->patience > Duration(0);
   std::erase_if(spilled.waiters, [&](const Waiter& waiter) {
-    if (again && waiter.deadline > now_) return false;
-    answer(waiter, kNowhere, status);
+    const Time until = waiter.is_patient && was_patient ? waiter.since + waiter.timeout() : waiter.deadline;
+    if (again && until > now_) return false;
+    answer(waiter, kNowhere, again && waiter.is_patient ? nothing_came(spilled, waiter, status) : status);
     return true;
   });
   if (spilled.waiters.empty()) return forget_copy(entry);
   enqueue(entry, spilled.turn.first);
 }
 
+Status StoreCore::nothing_came(const Spilled& spilled, const Waiter& waiter, const Status& why) {
+  return Status(Code::kTimeout, "nothing came of an object of " + std::to_string(spilled.size_bytes) + " bytes for " +
+                                    std::to_string(waiter.timeout_ms) + " ms: " + why.message());
+}
+
 /// A node may be away for long, so who waits for one is answered in time, whatever becomes of the pull.
 void StoreCore::expire_pulls() {
   for (Name name : pulling_) {
     Spilled& spilled = spilled_.at(name);
-    std::erase_if(spilled.waiters, [&](const Waiter& waiter) {
-      if (waiter.deadline > now_) return false;
+    std::erase_if(spilled.waiters, [&](Waiter& waiter) {
+      if (waiter.deadline > now_ || goes_on_waiting(waiter)) return false;
       answer(waiter, kNowhere,
              Status(Code::kTimeout, "node " + std::to_string(wire::node_of(spilled.home->at.segment)) +
                                         " did not give an object of " + std::to_string(spilled.size_bytes) +

@@ -94,6 +94,69 @@ TEST_F(StoreCoreCopies, WhoHasMoreTimeThanThePullHadIsPulledForAgain) {
   EXPECT_TRUE(node.answers.at(patient).ok());
 }
 
+TEST_F(StoreCoreCopies, WhoIsPatientWaitsWhileItComes) {
+  Node::Object& object = node.add_remote(9, kMiB);
+  const uint64_t patient = node.read(1, object, 500, true);
+  EXPECT_EQ(node.pulls[0].patience, milliseconds(500));
+  for (int i = 0; i < 20; ++i) node.advance(milliseconds(300));
+  EXPECT_FALSE(node.answers.contains(patient));
+  ASSERT_EQ(node.pulls.size(), 1u);
+  node.finish_pull(0);
+  EXPECT_TRUE(node.answers.at(patient).ok());
+}
+
+TEST_F(StoreCoreCopies, WhoIsPatientIsToldWhenNothingComesAnyMore) {
+  Node::Object& object = node.add_remote(9, kMiB);
+  const uint64_t patient = node.read(1, object, 500, true);
+  for (int i = 0; i < 5; ++i) node.advance(milliseconds(300));
+  const uint64_t late = node.read(2, object, 500, true);
+  node.finish_pull(0, Status(Code::kTimeout, "node 9: too slow"));
+  EXPECT_EQ(node.answers.at(patient).code(), Code::kTimeout);
+  EXPECT_NE(node.answers.at(patient).message().find("nothing came of an object of 1048576 bytes for 500 ms: node 9"),
+            std::string::npos);
+  EXPECT_FALSE(node.answers.contains(late)) << "it has not waited that long";
+  ASSERT_EQ(node.pulls.size(), 1u);
+  node.advance(milliseconds(600));
+  node.finish_pull(0, Status(Code::kTimeout, "node 9: too slow"));
+  EXPECT_EQ(node.answers.at(late).code(), Code::kTimeout);
+  EXPECT_TRUE(node.pulls.empty());
+}
+
+TEST_F(StoreCoreCopies, WhoIsPatientOutlastsThePullOfSomebodyWhoIsNot) {
+  Node::Object& object = node.add_remote(9, kMiB);
+  node.read(1, object, 2'000);
+  const uint64_t patient = node.read(2, object, 500, true);
+  node.advance(milliseconds(2'100));
+  node.finish_pull(0, Status(Code::kTimeout, "node 9: no time"));
+  EXPECT_FALSE(node.answers.contains(patient));
+  ASSERT_EQ(node.pulls.size(), 1u);
+  EXPECT_EQ(node.pulls[0].patience, milliseconds(500));
+  node.finish_pull(0);
+  EXPECT_TRUE(node.answers.at(patient).ok());
+}
+
+TEST_F(StoreCoreCopies, WhoIsPatientKeepsHisPlaceInLineWhileOthersCome) {
+  Node::Object& first = node.add_remote(9, 30 * kMiB);
+  node.read(1, first, 500, true);  // more than half of the store: nothing else is pulled beside it
+  const uint64_t second = node.read(1, node.add_remote(9, 20 * kMiB), 500, true);
+  const uint64_t hasty = node.read(2, node.add_remote(9, 20 * kMiB), 500);
+  for (int i = 0; i < 10; ++i) node.advance(milliseconds(300));
+  EXPECT_FALSE(node.answers.contains(second));
+  EXPECT_EQ(node.answers.at(hasty).code(), Code::kTimeout);
+  node.finish_pull(0);
+  ASSERT_EQ(node.pulls.size(), 1u) << "its turn has come";
+  node.finish_pull(0);
+  EXPECT_TRUE(node.answers.at(second).ok());
+}
+
+TEST_F(StoreCoreCopies, WhoIsPatientIsRefusedWhenMemoryDoesNotGetFree) {
+  node.read(1, node.add_remote(9, 50 * kMiB));
+  node.finish_pull(0);  // and stays pinned
+  const uint64_t request = node.read(2, node.add_remote(9, 40 * kMiB), 500, true);
+  node.advance(milliseconds(600));
+  EXPECT_EQ(node.answers.at(request).code(), Code::kFull);
+}
+
 TEST_F(StoreCoreCopies, AFailureBeforeTheDeadlineIsFinal) {
   const uint64_t request = node.read(1, node.add_remote(9, kMiB));
   node.finish_pull(0, Status(Code::kUnavailable, "this node is in no cluster"));

@@ -17,7 +17,6 @@ constexpr auto kMoveAgainAfter = std::chrono::seconds(10);
 constexpr uint64_t kSlowestBytesPerS = uint64_t{8} << 20;  // what takes longer is offered again
 constexpr auto kRefusedFor = std::chrono::seconds(1);
 constexpr auto kLookEvery = std::chrono::milliseconds(500);
-constexpr auto kAdoptWithin = std::chrono::seconds(30);
 constexpr size_t kMaxQueued = 65'536;
 
 }  // namespace

@@ -292,8 +292,12 @@ void StoreCore::on(const event::Restore& event) {
   if (client == clients_.end()) return;
   ++client->second.restores;
   const wire::ObjectLocation asked = adopted(event.message.location);
-  Waiter waiter{event.process, event.message.request, now_ + std::chrono::milliseconds(event.message.timeout_ms),
-                event.message.timeout_ms};
+  Waiter waiter{.process = event.process,
+                .request = event.message.request,
+                .deadline = now_ + std::chrono::milliseconds(event.message.timeout_ms),
+                .timeout_ms = event.message.timeout_ms,
+                .is_patient = event.message.is_patient,
+                .since = now_};
   if (client->second.restores > kMaxRestoresPerClient)
     return answer(waiter, kNowhere, Status(Code::kFull, "this process waits for too many objects from disks and nodes"));
   if (is_remote(asked)) return restore_copy(event.message, waiter, priority_of(event.message));
@@ -494,8 +498,9 @@ void StoreCore::expire_restores() {
     for (auto next = queue->begin(); next != queue->end();) {
       const auto entry = spilled_.find((next++)->second);
       Spilled& spilled = entry->second;
-      std::erase_if(spilled.waiters, [&](const Waiter& waiter) {
+      std::erase_if(spilled.waiters, [&](Waiter& waiter) {
         if (waiter.deadline + patience > now_) return false;
+        if (spilled.home && goes_on_waiting(waiter)) return false;
         answer(waiter, kNowhere, why_waiting(spilled, waiter));
         return true;
       });
@@ -504,6 +509,13 @@ void StoreCore::expire_restores() {
     }
   }
   expire_pulls();
+}
+
+/// Its turn comes, since each pull under way ends when nothing comes for it.
+bool StoreCore::goes_on_waiting(Waiter& waiter) const {
+  if (!waiter.is_patient || pulling_.empty()) return false;
+  waiter.deadline = now_ + waiter.timeout();
+  return true;
 }
 
 Status StoreCore::why_waiting(const Spilled& spilled, const Waiter& waiter) const {
@@ -525,6 +537,7 @@ void StoreCore::drop_restores_of(ProcessId process) {
 /// Takes one that nobody waits for out of its queue.
 void StoreCore::give_up_unless_wanted(SpilledEntry entry) {
   Spilled& spilled = entry->second;
+  if (spilled.home && spilled.home->adopted && !pulling_.empty()) spilled.wanted_until = now_ + kAdoptWithin;
   const bool is_prefetched = spilled.wanted_until > now_;
   if (is_prefetched) consider_restore_deadline(spilled.wanted_until);
   if (is_prefetched || !spilled.waiters.empty()) return;

@@ -214,7 +214,8 @@ struct Pull {
   Time deadline;
   SegmentId segment;
   uint64_t offset = 0;
-};  ///< Read it from the node that has it, until the deadline; then step(RestoreDone).
+  Duration patience{};  ///< Not 0: past the deadline, until nothing came from that node for so long.
+};                      ///< Read it from the node that has it, until the deadline; then step(RestoreDone).
 struct ForwardFree {
   wire::NodeNumber node = 0;
   ProcessId process;

@@ -91,9 +91,7 @@ struct StoreServer::State {
     if (beyond.forward)
       beyond.forward(free.node, free.process, wire::Type::kFree, wire::encode(wire::Free{std::move(free.objects)}));
   }
-  void carry_out(effect::DropCopies& drop) {
-    tell(drop.node, wire::DropCopies{node, std::move(drop.names)});
-  }
+  void carry_out(effect::DropCopies& drop) { tell(drop.node, wire::DropCopies{node, std::move(drop.names)}); }
   void carry_out(effect::AskToAdopt& ask) { tell(ask.node, std::move(ask.message)); }
   void carry_out(effect::RefuseAdoption& refuse) { tell(refuse.node, wire::AdoptionRefused{std::move(refuse.names)}); }
   void carry_out(effect::TellMoved& moved) {
@@ -235,7 +233,8 @@ void StoreServer::State::carry_out(effect::Pull& pull) {
   if (beyond.pull) {
     Result<std::shared_ptr<Mapping>> mapping = mapping_of(pull.segment);
     if (mapping.ok()) {
-      return beyond.pull({pull.name, pull.from, pull.priority, pull.deadline, std::move(mapping).value(), pull.offset});
+      return beyond.pull(
+          {pull.name, pull.from, pull.priority, pull.deadline, std::move(mapping).value(), pull.offset, pull.patience});
     }
     status = mapping.status();
   }

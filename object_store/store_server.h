@@ -73,6 +73,7 @@ class StoreServer {
     Time deadline;
     std::shared_ptr<Mapping> segment;  ///< Shared: the reading threads may outlast the segment.
     uint64_t offset = 0;               ///< In `segment`; so many bytes as `from` says are the object's.
+    Duration patience{};  ///< Not 0: the deadline moves on, to this long after something last came from that node.
   };
   /// What lies beyond the node. Called on the loop; none of them may block.
   struct Beyond {

@@ -115,7 +115,8 @@ struct RestoreObject {
   uint32_t timeout_ms = 0;  ///< How long it may wait for room, and for another node.
   uint8_t priority = 0;     ///< TransferPriority
   bool only_here = false;   ///< kNotFound rather than ask another node.
-  MSGPACK_DEFINE(request, location, timeout_ms, priority, only_here)
+  bool is_patient = false;  ///< The time begins anew as long as something comes from other nodes.
+  MSGPACK_DEFINE(request, location, timeout_ms, priority, only_here, is_patient)
 };
 
 /// Whose need for an object is served first, when not all can be at once.

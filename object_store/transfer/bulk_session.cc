@@ -27,9 +27,15 @@ Status take_pages(std::span<std::byte> memory) {
   return Status(Code::kIo, std::string("no memory for a copy of it: ") + std::strerror(errno));
 }
 
+/// Until when the next bytes of it must come.
+Time deadline_of(const TransferQueue::Part& part) {
+  const StoreServer::Pull& order = part.order();
+  return order.patience == Duration(0) ? order.deadline : std::max(order.deadline, Clock::real().now() + order.patience);
+}
+
 BulkRequest request_for(const TransferQueue::Part& part, uint64_t id) {
   const StoreServer::Pull& order = part.order();
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(order.deadline - Clock::real().now()).count();
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline_of(part) - Clock::real().now()).count();
   return {.id = id,
           .segment = order.from.segment,
           .segment_offset = order.from.offset,
@@ -81,7 +87,7 @@ Status BulkSession::ask() {
   Time deadline = now;
   for (Part& part : parts) {
     requests.push_back(request_for(part, first_id_ + asked_.size()));
-    deadline = std::max(deadline, part.order().deadline);
+    deadline = std::max(deadline, deadline_of(part));
     asked_bytes_ += part.size_bytes();
     asked_.push_back(std::move(part));
   }
@@ -102,30 +108,30 @@ TransferQueue::Part BulkSession::take_first() {
 
 Status BulkSession::receive() {
   Part& part = asked_.front();
-  const Time deadline = part.order().deadline + kGrace;
+  const Time deadline = deadline_of(part) + kGrace;
   BulkReply reply;
   MANTA_RETURN_IF_ERROR(read(std::as_writable_bytes(std::span(&reply, 1)), deadline));
   if (reply.id != first_id_) return Status(Code::kInvalid, "the peer answered what was not asked");
   MANTA_RETURN_IF_ERROR(check_reply(reply, part.size_bytes()));
   switch (reply.kind) {
-    case BulkKind::kData: return receive_data(part, deadline);
+    case BulkKind::kData: return receive_data(part);
     case BulkKind::kElsewhere: return receive_elsewhere(part, reply.size, deadline);
     case BulkKind::kFailed: return receive_failure(part, reply, deadline);
   }
   return {};
 }
 
-Status BulkSession::receive_data(Part& part, Time deadline) {
+Status BulkSession::receive_data(Part& part) {
   std::span<std::byte> memory = part.memory();
   Checksum wanted(!stream_.is_authenticated());
   while (!memory.empty()) {
     const std::span<std::byte> piece = memory.first(std::min(memory.size(), kHashedAtOnce));
-    MANTA_RETURN_IF_ERROR(read(piece, deadline));
+    MANTA_RETURN_IF_ERROR(read(piece, deadline_of(part) + kGrace));
     wanted.update(piece);
     memory = memory.subspan(piece.size());
   }
   uint64_t checksum = 0;
-  MANTA_RETURN_IF_ERROR(read(std::as_writable_bytes(std::span(&checksum, 1)), deadline));
+  MANTA_RETURN_IF_ERROR(read(std::as_writable_bytes(std::span(&checksum, 1)), deadline_of(part) + kGrace));
   const bool is_right = checksum == wanted.value();
   is_right ? queue_.arrived(take_first()) : queue_.damaged(take_first());
   return {};

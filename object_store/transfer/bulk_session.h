@@ -32,7 +32,7 @@ class BulkSession {
   using Part = TransferQueue::Part;
   [[nodiscard]] Status ask();
   [[nodiscard]] Status receive();
-  [[nodiscard]] Status receive_data(Part& part, Time deadline);
+  [[nodiscard]] Status receive_data(Part& part);
   [[nodiscard]] Status receive_elsewhere(Part& part, uint64_t count, Time deadline);
   [[nodiscard]] Status receive_failure(Part& part, const BulkReply& reply, Time deadline);
   [[nodiscard]] Status read(std::span<std::byte> bytes, Time deadline);

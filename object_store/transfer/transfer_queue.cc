@@ -79,7 +79,8 @@ std::vector<TransferQueue::Part> TransferQueue::take(wire::NodeNumber node, cons
       if (limits.bytes == 0 || (!parts.empty() && bytes + size > limits.bytes)) return parts;
       Pulling& pull = *part.pull;
       link.waiting_bytes -= size;
-      if (pull.failure.ok() && pull.order.deadline > now) {
+      // A stream that has room is none that stalls: who is patient gets it.
+      if (pull.failure.ok() && (pull.order.patience > Duration(0) || pull.order.deadline > now)) {
         ++pull.taken;
         bytes += size;
         parts.push_back(std::move(part));
@@ -111,7 +112,9 @@ bool TransferQueue::leave(wire::NodeNumber node) {
 }
 
 void TransferQueue::arrived(Part part) {
+  const Time now = Clock::real().now();
   std::lock_guard lock(mutex_);
+  links_[part.pull->home].last_arrival = now;
   --part.pull->left;
   part.pull->here[part.index] = true;
   changed_.notify_all();
@@ -143,6 +146,13 @@ void TransferQueue::fail(Part part, const Status& why) {
   std::lock_guard lock(mutex_);
   fail_pull(*part.pull, why);
   let_go(part);
+}
+
+/// Who is patient waits as long as there is something to wait for: the next in line comes after what is in front of it.
+Time TransferQueue::deadline_of(const Pulling& pull) const {
+  const StoreServer::Pull& order = pull.order;
+  if (order.patience == Duration(0)) return order.deadline;
+  return std::max(order.deadline, links_.at(pull.home).last_arrival + order.patience);
 }
 
 void TransferQueue::let_go(Part& part) {
@@ -202,7 +212,7 @@ void TransferQueue::expire(wire::NodeNumber node, const Status& why, Time now) {
   Link& link = links_[node];
   for (auto& queue : link.waiting) {
     std::erase_if(queue, [&](const Part& part) {
-      if (part.pull->failure.ok() && part.pull->order.deadline <= now) fail_pull(*part.pull, why);
+      if (part.pull->failure.ok() && deadline_of(*part.pull) <= now) fail_pull(*part.pull, why);
       if (part.pull->failure.ok()) return false;
       link.waiting_bytes -= part.size_bytes();
       return true;

@@ -93,6 +93,7 @@ class TransferQueue {
  private:
   struct Link {
     std::array<std::deque<Part>, 3> waiting;  // by priority
+    Time last_arrival;                        // of a part of an object whose home this node is
     uint64_t waiting_bytes = 0;
     size_t streams = 0;
     Status lost;
@@ -106,6 +107,7 @@ class TransferQueue {
   void fail_pull(Pulling& pull, const Status& why);
   void let_go(Part& part);
   void settle(Pulling& pull);
+  [[nodiscard]] Time deadline_of(const Pulling& pull) const;
 
   const Wake& wake_;
   const size_t streams_per_node_;

@@ -242,6 +242,30 @@ TEST_F(Pair, APeerThatStallsIsGivenUpAtTheDeadline) {
   EXPECT_TRUE(away->eventually([](const StoreStats& stats) { return stats.pulls + stats.limbo_objects == 0; }));
 }
 
+TEST_F(Pair, WhoIsPatientWaitsForASlowLinkAndNotForAStalledOne) {
+  std::atomic<bool> stalls{false};
+  start_behind([&](std::span<std::byte> bytes, uint64_t, int) {
+    std::this_thread::sleep_for(std::chrono::nanoseconds(150 * bytes.size()));
+    return stalls ? TestProxy::Verdict::kStall : TestProxy::Verdict::kPass;
+  });
+  const auto read_patiently = [&](const wire::ObjectLocation& at, milliseconds within) {
+    return (*reader)->pin_patiently(at, std::chrono::steady_clock::now() + within, milliseconds(400)).status();
+  };
+  const wire::ObjectLocation large = put(*owner, 30 * kMiB, 1), other = put(*owner, 8 * kMiB, 2);
+  auto start = std::chrono::steady_clock::now();
+  const Status status = read_patiently(large, std::chrono::seconds(60));
+  EXPECT_TRUE(status.ok()) << status.to_string();
+  EXPECT_GT(std::chrono::steady_clock::now() - start, milliseconds(1'500)) << "too fast to show anything";
+  EXPECT_EQ(read_patiently(other, milliseconds(100)).code(), Code::kTimeout) << "the reader's own deadline";
+  stalls = true;
+  start = std::chrono::steady_clock::now();
+  const Status stalled = read_patiently(put(*owner, 8 * kMiB, 3), std::chrono::seconds(60));
+  EXPECT_EQ(stalled.code(), Code::kTimeout) << stalled.to_string();
+  EXPECT_NE(stalled.message().find("nothing came of an object"), std::string::npos) << stalled.message();
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
+  EXPECT_TRUE(away->eventually([](const StoreStats& stats) { return stats.pulls + stats.limbo_objects == 0; }));
+}
+
 TEST_F(Pair, AServerThatIsRestartedGoesOn) {
   start();
   const wire::ObjectLocation first = put(*owner, 5 * kMiB, 1), second = put(*owner, 5 * kMiB, 2);
