@@ -462,12 +462,16 @@ size_t NodeRuntime::await_some(std::span<ObjectEntry* const> entries, size_t cou
 }
 
 void NodeRuntime::ask_for(std::span<ObjectEntry* const> entries) {
+  std::vector<wire::ObjectLocation> here;
   const Guard guard(lock_);
   for (ObjectEntry* entry : entries) {
-    if (entry == nullptr || entry->is_ready()) continue;
+    if (entry == nullptr) continue;
+    if (entry->state == ObjectState::kStored) here.push_back(entry->location);
+    if (entry->is_ready()) continue;
     entry->is_read_soon = true;
     objects_.fetch(*entry);
   }
+  if (!here.empty()) store_->read_soon(here);
 }
 
 void NodeRuntime::idle_until(const std::function<bool()>& done) { wait_until(done, detail::kForever); }

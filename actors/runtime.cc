@@ -42,6 +42,10 @@ void release(ObjectEntry* entry) noexcept {
 ObjectId id_of(const ObjectEntry* entry) noexcept { return entry->id; }
 bool is_ready(const ObjectEntry* entry) noexcept { return entry != nullptr && entry->is_ready(); }
 
+bool is_here(const ObjectEntry* entry) noexcept {
+  return entry == nullptr || (entry->is_ready() && entry->state.load(std::memory_order_relaxed) != ObjectState::kStored);
+}
+
 bool is_lost(const Handle& handle) { return handle && Runtime::get().is_lost(*handle.get()); }
 
 ActorRecord::~ActorRecord() {

@@ -1,5 +1,6 @@
 #include "actors/worker.h"
 
+#include "actors/arguments_ahead.h"
 #include "actors/executor_pool.h"
 #include "actors/failure.h"
 #include "actors/own_memory.h"
@@ -78,6 +79,7 @@ class CallOnWorker final : public detail::Invocation {
   std::string result_;
   ReplyHeader result_header_;
   bool has_result_ = false;
+  bool is_asked_ahead_ = false;
   uint32_t parts_ = 0;
 };
 
@@ -86,6 +88,7 @@ Status CallOnWorker::read_arguments(std::span<const std::byte> part, uint32_t co
   if (job_ != nullptr && job_->header.arguments_stored != 0) {
     const auto at = cursor.read<PackedLocation>();
     if (!cursor.ok()) return Status(Code::kInvalid, "a call is malformed");
+    is_asked_ahead_ = is_asked_ahead_ || worker_.ask_ahead(*job_, at);
     MANTA_ASSIGN_OR_RETURN(detail::Value stored, worker_.runtime().read_stored(unpack(at)));
     store_owner_ = stored.owner;
     cursor = Cursor(stored.blob);
@@ -101,10 +104,12 @@ Status CallOnWorker::read_arguments(std::span<const std::byte> part, uint32_t co
     if (bytes.size() != sizeof(PackedLocation)) return Status(Code::kInvalid, "a call is malformed");
     PackedLocation at;
     std::memcpy(&at, bytes.data(), sizeof at);
+    is_asked_ahead_ = is_asked_ahead_ || (job_ != nullptr && worker_.ask_ahead(*job_, at));
     Result<detail::Value> value = worker_.runtime().read_argument(unpack(at), {at.owner, at.sequence});
     if (!value.ok()) return value.status().with_context("argument " + std::to_string(i + 1));
     values_.push_back(std::move(value).value());
   }
+  if (is_asked_ahead_) worker_.ask_behind(*job_);  // more have arrived meanwhile
   return {};
 }
 
@@ -421,6 +426,10 @@ void Worker::hand_out(std::unique_ptr<Job> job) {
   if (shared_) return shared_->take(std::move(job));
   if (actor_) job->self = actor_->instance.get();
   if (executors_ == 1) return execute(*job);
+  if (std::vector<wire::ObjectLocation> own; job->header.argument_count > 0) {
+    append_remote_arguments(job->header, job->arguments, wire::node_of(runtime_->self().value), own);
+    if (!own.empty()) runtime_->store().read_soon(own, wire::TransferPriority::kArgument);
+  }
   ExecutorPool* pool = actor_->pool.get();
   if (!job->known->group.empty()) {
     const auto at = actor_->groups.find(job->known->group);
@@ -465,6 +474,24 @@ bool Worker::give_back_behind(Job& job) {
     reply(*it->first, ReplyKind::kNotBegun, header, {});
   }
   return may_come;
+}
+
+/// The first argument that is not here, of a call that this thread has claimed and runs: what is read next comes meanwhile.
+bool Worker::ask_ahead(const Job& job, const PackedLocation& first) {
+  const wire::NodeNumber here = wire::node_of(runtime_->self().value), there = wire::node_of(first.segment);
+  if (there == 0 || there == here || executors_ != 1) return false;
+  std::vector<wire::ObjectLocation> own;
+  append_remote_arguments(job.header, job.arguments, here, own);
+  runtime_->store().read_soon(own);
+  ask_behind(job);
+  return true;
+}
+
+void Worker::ask_behind(const Job& job) {
+  std::vector<wire::ObjectLocation> behind;
+  const wire::NodeNumber here = wire::node_of(runtime_->self().value);
+  append_arguments_behind(job.caller->channel->requests, job.caller->looked_to, here, behind);
+  if (!behind.empty()) runtime_->store().read_soon(behind, wire::TransferPriority::kArgument);
 }
 
 // One call of each caller in turn: nobody's flood starves another.

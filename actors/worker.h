@@ -36,6 +36,7 @@ struct Caller {
     std::string label;  ///< For people: in errors, and before what it prints.
   };
   std::vector<std::unique_ptr<Known>> templates;  ///< By the caller's ids; main thread only.
+  uint64_t looked_to = 0;                         ///< Of its requests, see arguments_ahead.h; main thread only.
   std::vector<int> devices;
   std::atomic<bool> is_gone{false};
 };
@@ -97,6 +98,8 @@ class Worker final : public WorkerSide {
   void learn(Caller& caller, std::span<const std::byte> body);
   void refresh_callers();
   bool give_back_behind(Job& job);
+  bool ask_ahead(const Job& job, const PackedLocation& first);
+  void ask_behind(const Job& job);
   void hand_out(std::unique_ptr<Job> job);
   void start_actor(wire::StartActor message);
   bool should_stop();

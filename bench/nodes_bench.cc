@@ -5,6 +5,7 @@
 //   async         calls of 64 bytes a second, 1,000 submitted, then all got         sync     the same, one at a time
 //   object BYTES  seconds to read an object of the other node                       small    10,000 objects of 10 KB of it
 //   cast BYTES N  seconds until N nodes have read an object of another one
+//   ahead         seconds for 64 calls of 10 ms, asleep as one that waits for a GPU, each with 8 MB of another node
 //   groups        placement groups a second, of a bundle on each of three nodes, 50 made and then removed
 //
 // The nodes are labelled place=0, place=1 and so on; the objects are made, and the calls answered, at place 1.
@@ -32,6 +33,9 @@ constexpr size_t kCallBytes = 64;
 constexpr size_t kSmallObjects = 10'000;
 constexpr size_t kSmallBytes = 10'000;
 constexpr size_t kGroupsAtOnce = 50;
+constexpr size_t kInputs = 64;
+constexpr size_t kInputBytes = 8'000'000;
+constexpr auto kThought = std::chrono::milliseconds(10);
 constexpr uint64_t kLeftBytes = uint64_t{8} << 20;  // of a store: what is not of a row
 constexpr auto kFreedWithin = std::chrono::seconds(30);
 
@@ -57,6 +61,11 @@ void check(const manta::Buffer& got, size_t bytes) {
 /// Lives on one node: answers calls, makes objects there, reads others' objects there.
 struct Resident {
   size_t take(const std::string& bytes) { return bytes.size(); }
+  int think(const manta::Buffer& input) {
+    check(input, kInputBytes);
+    std::this_thread::sleep_for(kThought);
+    return 0;
+  }
   std::vector<manta::Ref<manta::Buffer>> make(size_t count, size_t bytes) {
     std::vector<manta::Ref<manta::Buffer>> made;
     for (size_t i = 0; i < count; ++i) made.push_back(manta::put(filled(bytes)));
@@ -102,6 +111,17 @@ class Rows {
       for (const auto& group : made) manta::throw_if_error(group.wait(std::chrono::seconds(30)));
       for (const auto& group : made) group.remove();
     });
+  }
+
+  double ahead() {
+    const manta::Actor<Resident> thinker = at(0);
+    wait_for_room();
+    const auto inputs = at(kHome).call<&Resident::make>(kInputs, kInputBytes).get();
+    std::vector<manta::Ref<int>> done;
+    const auto start = Clock::now();
+    for (const auto& input : inputs) done.push_back(thinker.call<&Resident::think>(input));
+    manta::get(done);
+    return seconds_since(start);
   }
 
   double cast(size_t bytes, size_t readers) {
@@ -171,6 +191,7 @@ int program() {
     if (row == "object") figure = rows.object(bytes);
     if (row == "small") figure = rows.small();
     if (row == "groups") figure = rows.groups();
+    if (row == "ahead") figure = rows.ahead();
     if (row == "cast") figure = rows.cast(bytes, readers);
     std::printf("%s\t%.9g\n", row.c_str(), figure);
     std::fflush(stdout);

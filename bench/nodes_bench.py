@@ -42,6 +42,7 @@ ROWS = [
     ("object_100mb", "object of 100 MB, the second of two", "GB/s", None, None),
     ("object_1gib", f"object of {SIZE}, the second of two", "GB/s", None, 0.50),
     ("small", "10,000 objects of 10 KB", "s", 1.0, None),
+    ("ahead", "64 calls of 10 ms, 8 MB of another node each", "s", None, None),
     ("clear_1gib", "  in the clear, loopback", "GB/s", None, 0.70),
     ("cast", f"{SIZE} to 4 nodes, links of 1 Gbit/s each", "x one", 1.6, None),
     ("cast_one", "  seconds, 1 node", "s", None, None),
@@ -203,8 +204,8 @@ class Measured:
             if self.wants(name):
                 beside = self.stream(self.place(HOME)[0], self.place(-1)) if self.network else {}
                 yield name, {"manta": size / 1e9 / self.driver.ask("object", size)} | beside
-        if self.wants("small"):
-            yield "small", {"manta": self.driver.ask("small")}
+        for name in filter(self.wants, ("small", "ahead")):
+            yield name, {"manta": self.driver.ask(name)}
 
     def in_the_clear(self, _):
         if self.wants("clear_1gib"):

@@ -125,12 +125,12 @@ ReaderSide::Home ReaderSide::home_of(const wire::ObjectLocation& location) {
   return {wire::node_of(location.segment), hazard_key(location.slot, location.generation)};
 }
 
-void ReaderSide::read_soon(std::span<const wire::ObjectLocation> objects) {
+void ReaderSide::read_soon(std::span<const wire::ObjectLocation> objects, wire::TransferPriority priority) {
   std::unique_lock lock(mutex_);
   for (const wire::ObjectLocation& at : objects) {
     if (!is_remote(at) || ahead_.contains(home_of(at))) continue;
     if (soon_.size() >= kMaxSoon) break;
-    soon_.push_back(at);
+    soon_.push_back({at, priority});
   }
   ask_ahead(lock);
 }
@@ -154,7 +154,7 @@ void ReaderSide::ask_ahead(std::unique_lock<std::mutex>& lock) {
   if (soon_.empty() || !broken_.ok() || ahead_.size() > kMaxAhead / 2) return;
   std::vector<std::string> messages;
   while (!soon_.empty() && ahead_.size() < kMaxAhead) {
-    const wire::ObjectLocation at = soon_.front();
+    const auto [at, priority] = soon_.front();
     if (!ahead_.empty() && ahead_bytes_ + at.size_bytes > kMaxAheadBytes) break;
     soon_.pop_front();
     const Home home = home_of(at);
@@ -167,7 +167,7 @@ void ReaderSide::ask_ahead(std::unique_lock<std::mutex>& lock) {
     asked_.push_back({home, request, now + kAheadFor});
     messages.push_back(
         wire::encode(wire::RestoreObject{request, at, static_cast<uint32_t>(std::chrono::milliseconds(kAheadFor).count()),
-                                         static_cast<uint8_t>(wire::TransferPriority::kGet), false, true}));
+                                         static_cast<uint8_t>(priority), false, true}));
   }
   lock.unlock();
   for (const std::string& message : messages) (void)send_(wire::RestoreObject::kType, message, {});
@@ -183,6 +183,7 @@ Result<wire::ObjectLocation> ReaderSide::asked_ahead(std::unique_lock<std::mutex
   const uint64_t request = known->second.request;
   ahead_bytes_ -= known->second.size_bytes;
   ahead_.erase(known);
+  ask_ahead(lock);  // however large this one is, the next comes behind it
   const Status status = await_answer(lock, request, wait.how.give_up_at ? wait.end() : wait.deadline);
   const wire::ObjectLocation at = restoring_.at(request).location;
   restoring_.erase(request);

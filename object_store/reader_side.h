@@ -41,7 +41,7 @@ class ReaderSide : public std::enable_shared_from_this<ReaderSide> {
     return !is_remote(at) && at.generation != 0 && table_.generation(at.slot) == at.generation;
   }
   /// See StoreClient::read_soon.
-  void read_soon(std::span<const wire::ObjectLocation> objects);
+  void read_soon(std::span<const wire::ObjectLocation> objects, wire::TransferPriority priority);
   void copy_pin(uint32_t index) { pins_[index].references.fetch_add(1, std::memory_order_relaxed); }
   void unpin(uint32_t index);
 
@@ -114,7 +114,11 @@ class ReaderSide : public std::enable_shared_from_this<ReaderSide> {
   std::map<Home, wire::ObjectLocation> moved_;  // -> where it was last; a hint
   uint64_t last_restore_ = 0;
   std::unordered_map<uint64_t, Restoring> restoring_;
-  std::deque<wire::ObjectLocation> soon_;  // will be read, in this order; not asked for yet
+  struct Soon {
+    wire::ObjectLocation at;
+    wire::TransferPriority priority;
+  };
+  std::deque<Soon> soon_;  // will be read, in this order; not asked for yet
   struct Ahead {
     uint64_t request = 0;
     uint64_t size_bytes = 0;

@@ -102,7 +102,9 @@ void StoreClient::prefetch(std::span<const wire::ObjectLocation> objects, wire::
   }
 }
 
-void StoreClient::read_soon(std::span<const wire::ObjectLocation> objects) { reader_->read_soon(objects); }
+void StoreClient::read_soon(std::span<const wire::ObjectLocation> objects, wire::TransferPriority priority) {
+  reader_->read_soon(objects, priority);
+}
 
 Result<PinnedBytes> StoreClient::pin(const MutableBlock& block) {
   if (block.producer_ != producer_) return Status(Code::kInvalid, "only a block of this process's own can be pinned");

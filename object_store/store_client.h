@@ -126,7 +126,8 @@ class StoreClient {
 
   /// These will be pinned soon, about in this order: those of other nodes are asked for ahead of the pins, up to 256 and 64
   /// MiB at a time (one at least), so that their pins need not ask. Never waits; a pin that fails says why.
-  void read_soon(std::span<const wire::ObjectLocation> objects);
+  void read_soon(std::span<const wire::ObjectLocation> objects,
+                 wire::TransferPriority priority = wire::TransferPriority::kGet);
 
   /// `pin` for a block that is not sealed yet: this process will see it in place whatever becomes of the object.
   [[nodiscard]] Result<PinnedBytes> pin(const MutableBlock& block);

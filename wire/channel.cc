@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include <new>
+#include <utility>
 
 namespace manta::wire {
 namespace {
@@ -31,29 +32,35 @@ Ring::Ring(RingHeader* header, std::byte* data, size_t capacity_bytes, End end)
   MANTA_CHECK((capacity_bytes & (capacity_bytes - 1)) == 0 && capacity_bytes >= 4 * kHeaderBytes, capacity_bytes);
 }
 
+Ring::Seen Ring::look_at(uint64_t position) const {
+  SlotHeader* header = slot(position);
+  Seen seen{.header = header, .state = static_cast<SlotState>(header->state.load(std::memory_order_acquire))};
+  if (seen.state == SlotState::kEmpty) return seen;
+  seen.size_bytes = std::atomic_ref(header->size_bytes).load(std::memory_order_relaxed);
+  seen.kind = std::atomic_ref(header->kind).load(std::memory_order_relaxed);
+  // A filler of header size only stands where 16 bytes are left at the ring's end.
+  const uint64_t bytes = seen.kind == kFiller ? kHeaderBytes + uint64_t{seen.size_bytes} : slot_bytes(seen.size_bytes);
+  const uint64_t to_end = capacity_bytes_ - (position & (capacity_bytes_ - 1));
+  // The last condition also ends a walk through a ring that a hostile producer closed to a circle.
+  const bool fits = bytes <= to_end && (bytes & 15) == 0 && position + bytes - tail_ <= capacity_bytes_;
+  if (fits && (seen.kind == kFiller || seen.size_bytes <= kMaxRingMessageBytes)) seen.end = position + bytes;
+  return seen;
+}
+
 bool Ring::next(RingMessage& message) {
   if (broken_) return false;
   bool skipped = false;
   while (true) {
-    SlotHeader* header = slot(position_);
-    uint32_t state = header->state.load(std::memory_order_acquire);
-    if (state == static_cast<uint32_t>(SlotState::kEmpty)) break;
-    // Read once: the producer may change it any time.
-    uint32_t size_bytes = std::atomic_ref(header->size_bytes).load(std::memory_order_relaxed);
-    uint16_t kind = std::atomic_ref(header->kind).load(std::memory_order_relaxed);
-    // A filler of header size only stands where 16 bytes are left at the ring's end.
-    uint64_t bytes = kind == kFiller ? kHeaderBytes + uint64_t{size_bytes} : slot_bytes(size_bytes);
-    uint64_t to_end = capacity_bytes_ - (position_ & (capacity_bytes_ - 1));
-    // The last condition also ends a walk through a ring that a hostile producer closed to a circle.
-    bool fits = bytes <= to_end && (bytes & 15) == 0 && position_ + bytes - tail_ <= capacity_bytes_;
-    if (!fits || (kind != kFiller && size_bytes > kMaxRingMessageBytes)) return broken_ = true, false;
-    uint64_t position = position_;
-    position_ += bytes;
-    if (kind != kFiller && state == static_cast<uint32_t>(SlotState::kQueued) &&
-        header->state.compare_exchange_strong(state, static_cast<uint32_t>(SlotState::kClaimed),
-                                              std::memory_order_acq_rel)) {
+    const Seen seen = look_at(position_);
+    if (seen.state == SlotState::kEmpty) break;
+    if (seen.end == 0) return broken_ = true, false;
+    const uint64_t position = std::exchange(position_, seen.end);
+    auto state = static_cast<uint32_t>(seen.state);
+    if (seen.kind != kFiller && seen.state == SlotState::kQueued &&
+        seen.header->state.compare_exchange_strong(state, static_cast<uint32_t>(SlotState::kClaimed),
+                                                   std::memory_order_acq_rel)) {
       ++claimed_;
-      message = {kind, {reinterpret_cast<const std::byte*>(header + 1), size_bytes}, position};
+      message = {seen.kind, {reinterpret_cast<const std::byte*>(seen.header + 1), seen.size_bytes}, position};
       return true;
     }
     if (state != static_cast<uint32_t>(SlotState::kTakenBack)) return broken_ = true, false;
@@ -64,6 +71,18 @@ bool Ring::next(RingMessage& message) {
     header_->tail.store(tail_, std::memory_order_release);
   }
   return false;
+}
+
+std::optional<RingMessage> Ring::peek(uint64_t& position) const {
+  position = std::max(position, position_);
+  while (!broken_) {
+    const Seen seen = look_at(position);
+    if (seen.state == SlotState::kEmpty || seen.end == 0) return std::nullopt;
+    const uint64_t at = std::exchange(position, seen.end);
+    if (seen.kind == kFiller || seen.state != SlotState::kQueued) continue;
+    return RingMessage{seen.kind, {reinterpret_cast<const std::byte*>(seen.header + 1), seen.size_bytes}, at};
+  }
+  return std::nullopt;
 }
 
 Status Ring::broken() {

@@ -77,6 +77,10 @@ class Ring {
   /// kInvalid when the shared memory is not a ring any more. The body still lies in memory that the producer can write:
   /// whoever decodes it reads each byte once.
   [[nodiscard]] Result<std::optional<RingMessage>> claim();
+  /// Consumer: the first queued message at or after `position` that is not claimed yet, left where it is; `position` (0 at
+  /// first) becomes where to look on. Nothing at the end of the ring, or of what makes sense there. Its producer can still
+  /// take it back.
+  [[nodiscard]] std::optional<RingMessage> peek(uint64_t& position) const;
   /// Gives the claimed message's room back. Messages are released in the order they were claimed.
   void release(const RingMessage& message);
 
@@ -111,6 +115,15 @@ class Ring {
   }
   [[nodiscard]] bool refresh_tail();
   [[nodiscard]] bool next(RingMessage& message);
+  struct Seen {
+    SlotHeader* header = nullptr;
+    SlotState state = SlotState::kEmpty;
+    uint16_t kind = 0;
+    uint32_t size_bytes = 0;
+    uint64_t end = 0;  // of its room; 0: the header makes no sense
+  };
+  /// Reads a header once: the producer may change it any time.
+  [[nodiscard]] Seen look_at(uint64_t position) const;
   void put(uint16_t kind, uint32_t size_bytes, uint64_t bytes, SlotState state);
   Status broken();
 

@@ -137,6 +137,33 @@ TEST(Ring, TakenBackMessagesGiveTheirRoomBack) {
   }
 }
 
+TEST(Ring, WhatIsQueuedCanBeLookedAt) {
+  SmallRing ring(256);
+  for (int round = 0; round < 50; ++round) {  // over the end of the ring, too
+    push(ring.producer, 1, "first");
+    const RingMessage first = *ring.consumer.claim().value();
+    uint64_t position = 0;
+    EXPECT_FALSE(ring.consumer.peek(position)) << "that one is claimed";
+    uint64_t third = 0;
+    push(ring.producer, 1, "second");
+    push(ring.producer, 1, "third", &third);
+    push(ring.producer, 2, "fourth");
+    EXPECT_TRUE(ring.producer.take_back(third));
+    EXPECT_EQ(text_of(ring.consumer.peek(position).value()), "second");
+    EXPECT_EQ(text_of(ring.consumer.peek(position).value()), "fourth");
+    EXPECT_FALSE(ring.consumer.peek(position));
+    ring.consumer.release(first);
+    EXPECT_EQ(pop(ring.consumer), "second") << "looking changed nothing";
+    push(ring.producer, 1, "fifth");
+    const RingMessage fifth = ring.consumer.peek(position).value();
+    EXPECT_EQ(text_of(fifth), "fifth");
+    position = 0;
+    EXPECT_EQ(text_of(ring.consumer.peek(position).value()), "fourth");
+    EXPECT_EQ(pop(ring.consumer), "fourth");
+    EXPECT_EQ(pop(ring.consumer), "fifth");
+  }
+}
+
 TEST(Ring, AClaimedMessageCannotBeTakenBack) {
   SmallRing ring(256);
   uint64_t position = 0;
@@ -285,6 +312,12 @@ TEST(Ring, RandomScribblingStaysInside) {
       push(ring.producer, 1, std::string(random() % 100, 'q'));
       if (random() % 4 == 0) ring.data[random() % ring.data.size()] = random();
       if (random() % 40 == 0) ring.header.tail = (random() % 8192) & ~15ull;
+      uint64_t position = 0;
+      for (int looks = 0; const auto seen = ring.consumer.peek(position); ++looks) {
+        ASSERT_GE(seen->body.data(), ring.bytes());
+        ASSERT_LE(seen->body.data() + seen->body.size(), ring.bytes() + 1024);
+        ASSERT_LE(looks, 1024 / 16);
+      }
       Result<std::optional<RingMessage>> message = ring.consumer.claim();
       if (!message.ok() || !message->has_value()) continue;
       ASSERT_GE((*message)->body.data(), ring.bytes());

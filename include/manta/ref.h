@@ -144,12 +144,12 @@ template <typename T>
 }
 
 namespace detail {
-/// What other processes own is asked for at once, instead of in one trip each.
+/// What other processes own, and what lies on other nodes, is asked for at once, instead of in one trip each.
 template <typename T>
 void ask_for(const std::vector<Ref<T>>& refs) {
   std::vector<ObjectEntry*> entries;
   for (const Ref<T>& ref : refs)
-    if (!ref.is_ready()) entries.push_back(ref.handle().get());
+    if (!is_here(ref.handle().get())) entries.push_back(ref.handle().get());
   if (entries.size() > 1) ask_for(entries);
 }
 }  // namespace detail

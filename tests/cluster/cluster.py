@@ -14,6 +14,16 @@ BIN = pathlib.Path(os.environ["MANTA_BIN"])
 DEADLINE_S = 60
 
 
+def wait_until(check, timeout_s=DEADLINE_S):
+    """What `check` says as soon as that is true."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if (found := check()):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"not within {timeout_s} s: {check()}")
+
+
 class Node:
     """One mantad. `said` is the file with what it printed."""
 

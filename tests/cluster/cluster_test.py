@@ -4,7 +4,7 @@ import signal
 import time
 import unittest
 
-from cluster import Cluster
+from cluster import Cluster, wait_until
 
 TASKS = int(os.environ.get("MANTA_TEST_TASKS", "10000"))  # of a graph of large objects; fewer under sanitizers
 
@@ -66,6 +66,17 @@ class ClusterTest(unittest.TestCase):
     def test_actors_that_wait_go_to_the_node_that_gets_room(self):
         with Cluster(nodes=4, cpus=1, head_cpus=0) as cluster:
             self.assertIn("each of 3 had its turn", self.check(cluster, cluster.run("cluster-waits", 3)))
+
+    def test_what_the_next_calls_read_comes_while_one_runs(self):
+        with Cluster(nodes=2, labels=["place=0", "place=1"]) as cluster:
+            viewer = cluster.visitor("viewer")
+            for threads in (1, 3):  # so that one call of four waits at least
+                end_file = cluster.folder / f"end-{threads}"
+                program = cluster.start_program("cluster-ahead", end_file, threads)
+                wait_until(lambda: sum(row["node"] == "2" for row in viewer.rows("objects")) == 4)
+                end_file.touch()
+                program.wait_for("all read")
+                self.assertEqual(program.process.wait(timeout=20), 0)
 
     def test_a_node_that_was_given_up_hears_of_it_and_ends(self):
         with Cluster(nodes=3) as cluster:

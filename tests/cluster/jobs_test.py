@@ -12,19 +12,9 @@ import unittest
 import unittest.mock
 
 import cluster
-from cluster import BIN, DEADLINE_S, Cluster
+from cluster import BIN, DEADLINE_S, Cluster, wait_until
 
 JOB = BIN / "cluster-job"
-
-
-def wait_until(check, timeout_s=DEADLINE_S):
-    """What `check` says as soon as that is true."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if (found := check()):
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"not within {timeout_s} s: {check()}")
 
 
 class Client:

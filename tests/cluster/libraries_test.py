@@ -7,17 +7,9 @@ import subprocess
 import time
 import unittest
 
-from cluster import BIN, DEADLINE_S, Cluster
+from cluster import BIN, DEADLINE_S, Cluster, wait_until
 
 LIBRARY = BIN.parent / "linked" / "libcluster_linked_library.so"
-
-
-def wait_until(check, timeout_s=DEADLINE_S):
-    deadline = time.monotonic() + timeout_s
-    while not check():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s} s")
-        time.sleep(0.01)
 
 
 class PackageTest(unittest.TestCase):

@@ -19,7 +19,7 @@ void play(Script script) {
   wire::Ring consumer(&header, bytes, kCapacity, wire::Ring::End::kConsumer);
   uint64_t last = 0;
   while (!script.done()) {
-    switch (script.byte() % 6) {
+    switch (script.byte() % 7) {
       case 0: {
         const size_t size = script.byte() % 120;
         const std::span<std::byte> room = producer.reserve(size);
@@ -41,6 +41,14 @@ void play(Script script) {
       case 2: data[script.byte() % data.size()] = script.word(); break;
       case 3: header.tail = script.word(); break;
       case 4: producer.take_back(last); break;
+      case 5: {
+        uint64_t position = 0;
+        for (size_t looks = 0; const auto seen = consumer.peek(position); ++looks) {
+          MANTA_CHECK(seen->body.data() >= bytes && seen->body.data() + seen->body.size() <= bytes + kCapacity);
+          MANTA_CHECK(looks <= kCapacity / 16, looks);
+        }
+        break;
+      }
       default: (void)(producer.is_claimed(last) || producer.is_empty() || consumer.is_empty());
     }
   }

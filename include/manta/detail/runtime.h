@@ -173,6 +173,8 @@ void encode_ref(Encoder& out, const Handle& handle);
 Handle decode_ref(Decoder& in);
 
 [[nodiscard]] bool is_ready(const ObjectEntry* entry) noexcept;
+/// Whether reading it takes no message to anybody, as far as one sees without looking into the store.
+[[nodiscard]] bool is_here(const ObjectEntry* entry) noexcept;
 /// Whether it is known, without reading it, that its value is lost for good.
 [[nodiscard]] bool is_lost(const Handle& handle);
 Result<Value> await_value(const Handle& handle, Deadline deadline);
