@@ -33,6 +33,7 @@ struct Message {
   }
   static std::vector<uint64_t> offsets(const std::vector<wire::ObjectLocation>& places) {
     std::vector<uint64_t> all;
+    all.reserve(places.size());
     for (const wire::ObjectLocation& at : places) all.push_back(at.offset);
     return all;
   }

@@ -118,6 +118,7 @@ class Rows {
     wait_for_room();
     const auto inputs = at(kHome).call<&Resident::make>(kInputs, kInputBytes).get();
     std::vector<manta::Ref<int>> done;
+    done.reserve(inputs.size());
     const auto start = Clock::now();
     for (const auto& input : inputs) done.push_back(thinker.call<&Resident::think>(input));
     manta::get(done);
@@ -131,6 +132,7 @@ class Rows {
     wait_for_room();
     auto made = at(kHome).call<&Resident::make>(1, bytes).get();
     std::vector<manta::Ref<int>> done;
+    done.reserve(there.size());
     const auto start = Clock::now();
     for (const auto& one : there) done.push_back(one.call<&Resident::read>(made, bytes));
     manta::get(done);

@@ -7,6 +7,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <filesystem>
 
 namespace manta::raylet {
 namespace {
@@ -99,6 +100,9 @@ Status apply(NodeOptions& options, std::string_view flag, std::string_view value
     options.drain_us = seconds * 1'000'000;
   } else if (flag == "--job-user") {
     MANTA_ASSIGN_OR_RETURN(options.job_user, find_job_user(std::string(value)));
+    std::error_code error;
+    const auto own = std::filesystem::read_symlink("/proc/self/exe", error);
+    if (!error) MANTA_RETURN_IF_ERROR(check_may_run(*options.job_user, own.string()));
   } else if (flag == "--spill-dir") {
     options.spill_dir = value;
   } else if (flag == "--spill-bytes") {

@@ -5,6 +5,7 @@
 #include <grp.h>
 #include <pwd.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -47,6 +48,20 @@ Result<JobUser> find_job_user(const std::string& name) {
     return Status(Code::kIo, "--job-user: the groups of '" + name + "' cannot be found");
   user.groups.resize(static_cast<size_t>(count));
   return user;
+}
+
+Status check_may_run(const JobUser& user, const std::string& program) {
+  const std::string word = to_word(user);
+  const pid_t child = ::fork();
+  if (child < 0) return os_error("fork");
+  if (child == 0) ::_exit(!become_job_user(word).ok() ? EPERM : ::access(program.c_str(), X_OK) == 0 ? 0 : errno);
+  int ended = 0;
+  while (::waitpid(child, &ended, 0) < 0)
+    if (errno != EINTR) return os_error("waiting for a process of " + user.name);
+  if (WIFEXITED(ended) && WEXITSTATUS(ended) == 0) return {};
+  const std::string why = WIFEXITED(ended) ? std::strerror(WEXITSTATUS(ended)) : "the attempt was killed";
+  return Status(Code::kInvalid, "--job-user: '" + user.name + "' may not run " + program + " (" + why +
+                                    "), as its jobs must; put it where that user can, as in /usr/local/bin");
 }
 
 std::string to_word(const JobUser& user) {

@@ -25,6 +25,9 @@ struct JobUser {
 /// kInvalid: this process is not root, there is no such user, or it is root.
 Result<JobUser> find_job_user(const std::string& name);
 
+/// kInvalid: the user may not run this program, perhaps for a folder on the way to it. For a process with one thread.
+Status check_may_run(const JobUser& user, const std::string& program);
+
 /// "1000:1000:4,27", for become_job_user in another process.
 std::string to_word(const JobUser& user);
 /// Makes this process the user's, for good. Also takes back a umask that was closed for mantad's own files.

@@ -129,7 +129,7 @@ class Actor {
   /// The same handle with options for the calls made through it.
   [[nodiscard]] Actor with(CallOptions options) const {
     Actor copy(handle_);
-    copy.options_ = std::make_shared<const CallOptions>(std::move(options));
+    copy.options_ = std::make_shared<const CallOptions>(options);
     return copy;
   }
 
@@ -166,7 +166,7 @@ struct Codec<Actor<C>> {
 template <typename C>
 class SpawnWith {
  public:
-  explicit SpawnWith(ActorOptions options) : options_(std::move(options)) {}
+  explicit SpawnWith(ActorOptions options) : options_(options) {}
   template <typename... Args>
   Actor<C> operator()(Args&&... args) const {
     using Make = detail::Constructor<C, detail::travelling<Args>...>;
@@ -188,7 +188,7 @@ struct Spawn {
   Actor<C> operator()(Args&&... args) const {
     return SpawnWith<C>(ActorOptions{})(std::forward<Args>(args)...);
   }
-  [[nodiscard]] SpawnWith<C> with(ActorOptions options) const { return SpawnWith<C>(std::move(options)); }
+  [[nodiscard]] SpawnWith<C> with(ActorOptions options) const { return SpawnWith<C>(options); }
 };
 
 /// `spawn<C>(constructor arguments...)`: makes an actor. Returns at once; a constructor that throws fails the calls, and

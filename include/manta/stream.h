@@ -93,7 +93,7 @@ class [[nodiscard]] Stream {
     uint64_t index;
     State(detail::Handle c, uint64_t i) : call(std::move(c)), index(i) {}
     State(const State&) = delete;
-    State(State&&) = default;
+    State(State&&) noexcept = default;
     State& operator=(const State&) = delete;
     ~State() {
       if (call) detail::close_stream(call);

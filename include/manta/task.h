@@ -51,7 +51,7 @@ class Arg {
   Arg(const Ref<T>& ref) { argument_.ref = ref.handle(); }  // NOLINT(google-explicit-constructor)
   template <typename U>
   requires(std::convertible_to<U&&, T> && !std::same_as<std::remove_cvref_t<U>, Ref<T>>)
-      Arg(U&& value) {  // NOLINT(google-explicit-constructor)
+      Arg(U&& value) {  // NOLINT(google-explicit-constructor,bugprone-forwarding-reference-overload)
     if constexpr (std::same_as<std::remove_cvref_t<U>, T>) {
       Codec<T>::encode(encoder_, value);
       argument_ = make_argument(encoder_, true);
@@ -245,7 +245,7 @@ const Function ClosureTask<F>::function{typeid(ClosureTask<F>).name(), &ClosureT
 template <auto Fn, bool kEach = false>
 class RemoteWith {
  public:
-  explicit RemoteWith(TaskOptions options) : options_(std::move(options)) {}
+  explicit RemoteWith(TaskOptions options) : options_(options) {}
   template <typename... Args>
   auto operator()(Args&&... args) const {
     (void)&detail::Registered<detail::Task<Fn, kEach>>::enlisted;
@@ -266,7 +266,7 @@ struct Remote {
     (void)&detail::Registered<detail::Task<Fn>>::enlisted;
     return detail::Task<Fn>::Sig::template submit<false>(detail::Task<Fn>::function, nullptr, std::forward<Args>(args)...);
   }
-  [[nodiscard]] RemoteWith<Fn> with(TaskOptions options) const { return RemoteWith<Fn>(std::move(options)); }
+  [[nodiscard]] RemoteWith<Fn> with(TaskOptions options) const { return RemoteWith<Fn>(options); }
   [[nodiscard]] RemoteWith<Fn, true> each() const { return RemoteWith<Fn, true>(TaskOptions{}); }
 };
 
@@ -280,8 +280,8 @@ template <typename F>
 class RemoteClosure {
  public:
   RemoteClosure(F closure, std::optional<TaskOptions> options)
-      : closure_(std::move(closure)), options_(std::move(options)) {}
-  [[nodiscard]] RemoteClosure with(TaskOptions options) const { return RemoteClosure(closure_, std::move(options)); }
+      : closure_(std::move(closure)), options_(options) {}
+  [[nodiscard]] RemoteClosure with(TaskOptions options) const { return RemoteClosure(closure_, options); }
   template <typename... Args>
   auto operator()(Args&&... args) const {
     (void)&detail::Registered<detail::ClosureTask<F>>::enlisted;
@@ -311,8 +311,8 @@ template <typename R, typename... P>
 class RemoteByName<R(P...)> {
  public:
   RemoteByName(const detail::Function& function, std::optional<TaskOptions> options)
-      : function_(&function), options_(std::move(options)) {}
-  [[nodiscard]] RemoteByName with(TaskOptions options) const { return RemoteByName(*function_, std::move(options)); }
+      : function_(&function), options_(options) {}
+  [[nodiscard]] RemoteByName with(TaskOptions options) const { return RemoteByName(*function_, options); }
   template <typename... Args>
   auto operator()(Args&&... args) const {
     return detail::Signature<R, P...>::template submit<false>(*function_, options_ ? &*options_ : nullptr,

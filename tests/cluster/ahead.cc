@@ -25,8 +25,8 @@ int threads = 1;
 
 struct Maker {
   std::vector<manta::Ref<manta::Buffer>> make() {
-    std::vector<manta::Ref<manta::Buffer>> made;
-    for (int i = 0; i < kCalls; ++i) made.push_back(manta::put(manta::Buffer::uninitialized(kObjectBytes)));
+    std::vector<manta::Ref<manta::Buffer>> made(kCalls);
+    for (auto& one : made) one = manta::put(manta::Buffer::uninitialized(kObjectBytes));
     return made;
   }
 };
@@ -54,6 +54,7 @@ int program() {
   const manta::Actor<Reader> reader = at<Reader>(1, threads);
   const auto objects = maker.call<&Maker::make>().get();
   std::vector<manta::Ref<size_t>> calls;
+  calls.reserve(objects.size());
   for (const auto& object : objects) calls.push_back(reader.call<&Reader::read>(object, end_file));
   for (const size_t size : manta::get(calls))
     if (size != kObjectBytes) throw std::runtime_error("an object is not what was put");
