@@ -52,6 +52,7 @@ class RayletCore {
   static constexpr int64_t kWaitReportUs = 30'000'000;  ///< Between two words about requests that wait behind actors.
   /// A group that found no room has it kept from tasks for so long: until the head asks again.
   static constexpr int64_t kKeptForGroupUs = 2'500'000;
+  static constexpr int64_t kLookInGroupsUs = 500'000;
   static constexpr int kMaxPrestart = 8;
   static constexpr int64_t kLongestDrainUs = int64_t{7} * 86'400 * 1'000'000;
   static constexpr size_t kMaxPlacedAtOnce = 256;  ///< Leases that one step tries to find workers for.
@@ -261,6 +262,7 @@ class RayletCore {
   void spill_out();
   void ask(wire::NodeNumber node, Claim claim, bool may_wait);
   void ask_as_well();
+  void ask_as_well(Asked& asked, wire::NodeNumber node);
   static bool is_still_asked(Asked& asked, wire::NodeNumber without);
   void take_back(wire::NodeNumber node, ProcessId owner, uint64_t request);
   [[nodiscard]] bool waits_elsewhere(const Claim& like) const;
@@ -310,6 +312,11 @@ class RayletCore {
   void requeue(Claim claim);
   bool spill_out_of_group(const Claim& front);
   void on_lease_asked_in_group(Claim claim, bool may_wait);
+  void waits_in_group();
+  void look_in_groups();
+  void look_for_those_elsewhere();
+  void look_for_those_here();
+  [[nodiscard]] std::optional<wire::NodeNumber> other_node_in_group(const Claim& claim, wire::NodeNumber waits_at) const;
   void on_group_spilled_back(Claim claim, wire::NodeNumber from, const wire::WireStatus& why);
 
   // Workers.
@@ -376,6 +383,8 @@ class RayletCore {
   std::multimap<int64_t, wire::PlaceActor> later_;                 // by when: restarts that are to wait
   int64_t wait_check_us_ = 0;                                      // when to look at what waits; 0 when nothing does
   int64_t last_wait_report_us_ = -kWaitReportUs;
+  int64_t look_in_groups_us_ = 0;  // when to ask other bundles for what waits at one; 0 when nothing does
+  uint64_t looks_ = 0;
   uint64_t next_channel_;
   uint64_t next_sequence_ = 1;
   bool is_prestarted_ = false;

@@ -100,10 +100,14 @@ void RayletCore::ask_as_well() {
     const std::optional<wire::NodeNumber> room = view_.find_room(wish);
     if (!room || *room == asked.node) continue;
     (void)view_.take_room(wish);
-    asked.also = *room;
-    if (asked.claim.is_metered) quotas_.arrived(key, *room);
-    emit(order_of(*room, asked.claim, false));
+    ask_as_well(asked, *room);
   }
+}
+
+void RayletCore::ask_as_well(Asked& asked, wire::NodeNumber node) {
+  asked.also = node;
+  if (asked.claim.is_metered) quotas_.arrived({asked.claim.owner, asked.claim.request}, node);
+  emit(order_of(node, asked.claim, false));
 }
 
 /// False when no other node was asked as well.
@@ -128,7 +132,8 @@ void RayletCore::on(LeaseSpilledBack& event) {
   if (it == asked_.end()) return;
   const bool was_waiting = it->second.node == event.from && it->second.waits_there;
   if (is_still_asked(it->second, event.from)) {
-    view_.note_full(event.from, was_waiting);
+    // What a placement group has is not in the view.
+    if (it->second.claim.scheduling_class.group == 0) view_.note_full(event.from, was_waiting);
     return schedule();
   }
   if (it->second.node != event.from) return;
@@ -163,7 +168,8 @@ void RayletCore::on(PeerMet& event) {
   remote_leases_[event.lease] = {event.client, asked->second.claim.scheduling_class, event.request};
   const wire::NodeNumber there = wire::node_of(event.lease);
   if (const wire::NodeNumber also = asked->second.also; also != 0) {
-    if (also != there) view_.give_back(also, asked->second.claim.demand());
+    if (also != there && asked->second.claim.scheduling_class.group == 0)
+      view_.give_back(also, asked->second.claim.demand());
     take_back(also == there ? asked->second.node : also, event.client, event.request);
   }
   asked_.erase(asked);

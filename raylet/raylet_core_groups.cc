@@ -176,10 +176,74 @@ bool RayletCore::spill_out_of_group(const Claim& front) {
     if (!is_here(node) && view_.find(node) != nullptr && std::ranges::count(front.tried, node) == 0)
       return ask(node, queue_.pop(front), false), true;
   for (const wire::NodeNumber node : nodes) {
-    if (is_here(node)) return false;
-    if (view_.find(node) != nullptr) return ask(node, queue_.pop(front), true), true;
+    if (!is_here(node) && view_.find(node) == nullptr) continue;
+    waits_in_group();
+    return !is_here(node) && (ask(node, queue_.pop(front), true), true);
   }
   return false;  // its nodes are gone: the head will say where it is next
+}
+
+// ---------------------------------------------------------------------------------------------------- waiting for a bundle
+
+void RayletCore::waits_in_group() {
+  if (look_in_groups_us_ == 0) look_in_groups_us_ = now_us_ + kLookInGroupsUs;
+}
+
+// What waits at one node of its group while another's bundle gets free would wait for as long as the one's is busy. Nobody
+// says when a bundle is free, so another is asked now and then, for the first of each line; it keeps its place meanwhile.
+void RayletCore::look_in_groups() {
+  if (look_in_groups_us_ == 0 || now_us_ < look_in_groups_us_) return;
+  look_in_groups_us_ = 0;
+  ++looks_;
+  look_for_those_elsewhere();
+  schedule();  // who has room here now has it
+  look_for_those_here();
+}
+
+void RayletCore::look_for_those_elsewhere() {
+  std::set<std::pair<ProcessId, wire::SchedulingClass>> lines;
+  std::vector<RequestKey> have_room_here;
+  for (auto& [key, asked] : asked_) {
+    const wire::SchedulingClass& what = asked.claim.scheduling_class;
+    if (!asked.waits_there || what.group == 0) continue;
+    waits_in_group();
+    if (asked.also != 0 || !lines.emplace(asked.claim.owner, what).second) continue;
+    const std::optional<wire::NodeNumber> other = other_node_in_group(asked.claim, asked.node);
+    if (!other) continue;
+    if (*other == own_number()) {
+      if (const std::optional<Grant> room = bundles_.acquire(what)) {
+        (void)bundles_.release(*room);
+        have_room_here.push_back(key);
+      }
+      continue;
+    }
+    ask_as_well(asked, *other);
+  }
+  for (const RequestKey& key : have_room_here) {
+    auto asked = asked_.extract(key);
+    take_back(asked.mapped().node, key.first, key.second);
+    if (asked.mapped().claim.is_metered) quotas_.left(key, asked.mapped().node);
+    requeue(std::move(asked.mapped().claim));
+  }
+}
+
+void RayletCore::look_for_those_here() {
+  for (const Claim* front : queue_.fronts(holding())) {
+    if (front->scheduling_class.group == 0 || front->actor || is_remote(front->owner.value) || front->tried.empty())
+      continue;
+    waits_in_group();
+    if (const auto other = other_node_in_group(*front, own_number())) return ask(*other, queue_.pop(*front), false);
+  }
+}
+
+/// Another of the nodes with a bundle for it, in turn; nothing when there is none, or nobody knows where its group is.
+std::optional<wire::NodeNumber> RayletCore::other_node_in_group(const Claim& claim, wire::NodeNumber waits_at) const {
+  const GroupView::Group* group = groups_.find(claim.scheduling_class.group);
+  if (group == nullptr || !group->is_ready()) return std::nullopt;
+  std::string why;
+  for (const wire::NodeNumber node : GroupView::nodes_for(*group, claim.scheduling_class, looks_, why))
+    if (node != waits_at && (node == own_number() || view_.find(node) != nullptr)) return node;
+  return std::nullopt;
 }
 
 void RayletCore::on_lease_asked_in_group(Claim claim, bool may_wait) {

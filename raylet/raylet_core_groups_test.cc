@@ -332,6 +332,112 @@ TEST(GroupsElsewhere, ARequestGoesToANodeOfTheGroup) {
   EXPECT_TRUE(world.asked[2].message.may_wait);
 }
 
+/// Asked of both nodes in vain, it waits at one.
+struct WaitsElsewhere : Session {
+  WaitsElsewhere() : Session(1, 0, kSelf) {
+    join(kOther, 4);
+    join(kThird, 4);
+    notice(wire::PlacementGroupState::kReady, {kOther, kThird}, {needs(1), needs(1)});
+    ask(1, in_group());
+    for (const size_t i : {0u, 1u}) spill_back(asked.at(i).node, 1, Code::kFull);
+    waits_at = asked.at(2).node;
+    other = waits_at == kOther ? kThird : kOther;
+  }
+  void look_again() {
+    now_us = core.next_deadline_us().value_or(now_us) + 1;
+    feed(Tick{});
+  }
+  /// What other nodes were told to forget, as far as it is a request.
+  std::vector<wire::NodeNumber> forgotten() const {
+    std::vector<wire::NodeNumber> nodes;
+    for (const HandOn& one : handed_on)
+      if (std::holds_alternative<wire::CancelLeaseRequest>(one.message)) nodes.push_back(one.node);
+    return nodes;
+  }
+  wire::NodeNumber waits_at = 0, other = 0;
+};
+
+TEST(GroupsElsewhere, WhatWaitsAtOneNodeIsOfferedToAnotherAndKeepsItsPlace) {
+  WaitsElsewhere world;
+  for (size_t looks = 1; looks <= 3; ++looks) {
+    world.look_again();
+    ASSERT_THAT(world.asked, SizeIs(3 + looks));
+    EXPECT_EQ(world.asked.back().node, world.other);
+    EXPECT_FALSE(world.asked.back().message.may_wait);
+    world.look_again();  // no answer yet
+    EXPECT_THAT(world.asked, SizeIs(3 + looks));
+    world.spill_back(world.other, 1, Code::kFull);
+    EXPECT_THAT(world.forgotten(), IsEmpty());
+  }
+  world.look_again();
+  const uint64_t lease = wire::first_id_of(world.other) + 9;
+  world.feed(PeerMet{.client = FakeWorld::kDriver, .remote = ProcessId{lease}, .pid = 1, .request = 1, .lease = lease});
+  EXPECT_THAT(world.forgotten(), ::testing::ElementsAre(world.waits_at));
+  for (int i = 0; i < 5 && world.core.next_deadline_us(); ++i) world.look_again();
+  EXPECT_THAT(world.asked, SizeIs(7)) << "it has what it wanted";
+}
+
+TEST(GroupsElsewhere, WhatIsAskedAsWellIsAskedAloneWhenItsPlaceIsLost) {
+  WaitsElsewhere world;
+  world.look_again();
+  world.spill_back(world.waits_at, 1, Code::kFull);  // it is drained, perhaps
+  world.spill_back(world.other, 1, Code::kFull);
+  ASSERT_THAT(world.asked, SizeIs(5));
+  EXPECT_TRUE(world.asked.back().message.may_wait);
+}
+
+TEST(GroupsElsewhere, OfALineTheFirstIsOffered) {
+  WaitsElsewhere world;
+  world.ask(2, in_group());
+  while (!world.asked.back().message.may_wait) world.spill_back(world.asked.back().node, 2, Code::kFull);
+  const size_t before = world.asked.size();
+  world.look_again();
+  ASSERT_THAT(world.asked, SizeIs(before + 1));
+  EXPECT_EQ(world.asked.back().message.request.request, 1u);
+}
+
+TEST(GroupsElsewhere, WhatWaitsHereIsOfferedToOthersAndOtherwise) {
+  Session world(1, 0, kSelf);
+  world.start_all();
+  world.join(kOther, 4);
+  world.prepare({needs(1)});
+  world.notice(wire::PlacementGroupState::kReady, {kSelf, kOther}, {needs(1), needs(1)});
+  world.ask(2, in_group());
+  ASSERT_TRUE(world.grant_of(FakeWorld::kDriver, 2));
+  const auto look_again = [&] {
+    world.now_us = world.core.next_deadline_us().value_or(world.now_us) + 1;
+    world.feed(Tick{});
+  };
+  world.ask(4, in_group());  // both are busy: request 4 waits here, 5 there
+  world.spill_back(kOther, 4, Code::kFull);
+  world.ask(5, in_group(-1, needs(0.5)));
+  world.spill_back(kOther, 5, Code::kFull);
+  ASSERT_TRUE(world.asked.back().message.may_wait);
+  EXPECT_EQ(world.core.waiting(), 1u);
+  size_t offered = 0;
+  for (int looks = 0; looks < 4; ++looks) {
+    const size_t before = world.asked.size();
+    look_again();
+    for (size_t i = before; i < world.asked.size(); ++i) {
+      EXPECT_EQ(world.asked[i].message.request.request, 4u);
+      EXPECT_EQ(world.asked[i].node, kOther);
+      world.spill_back(kOther, 4, Code::kFull);
+      ++offered;
+    }
+    EXPECT_EQ(world.core.waiting(), 1u) << "it waits here on";
+  }
+  EXPECT_GT(offered, 0u);
+  // The bundle here becomes free: who waits here has it, and then who waits there.
+  world.say(FakeWorld::kDriver, wire::ReturnLease{world.grant_of(FakeWorld::kDriver, 2)->lease});
+  ASSERT_TRUE(world.grant_of(FakeWorld::kDriver, 4));
+  world.say(FakeWorld::kDriver, wire::ReturnLease{world.grant_of(FakeWorld::kDriver, 4)->lease});
+  EXPECT_FALSE(world.grant_of(FakeWorld::kDriver, 5));
+  for (int looks = 0; looks < 3; ++looks) look_again();  // the first may be for something else
+  EXPECT_EQ(world.handed_on.back().node, kOther) << "to forget it";
+  world.start_all();
+  EXPECT_TRUE(world.grant_of(FakeWorld::kDriver, 5));
+}
+
 TEST(GroupsElsewhere, ANamedBundleIsWhereItIs) {
   Session world(1, 0, kSelf);
   world.join(kOther, 4);

@@ -176,6 +176,7 @@ void RayletCore::on(Tick&) {
     kept_room_ = {};
     schedule();
   }
+  look_in_groups();
   report_waiting();
   if (drain_ && now_us_ >= drain_->due_us) cut_off();
 }
@@ -206,6 +207,7 @@ std::optional<int64_t> RayletCore::next_deadline_us() const {
   if (!later_.empty()) due(later_.begin()->first);
   if (wait_check_us_ != 0) due(wait_check_us_);
   if (kept_room_.group != 0) due(kept_room_.until_us);
+  if (look_in_groups_us_ != 0) due(look_in_groups_us_);
   return next;
 }
 

@@ -5,6 +5,7 @@
 //   groups waits                 more nodes than there are: says why
 //   groups rivals ROUNDS         two groups of which only one fits; neither holds anything while it waits
 //   groups lost                  a node of the group is killed from outside: set aside anew, work goes on
+//   groups busy                  a task that waits for a bundle of three runs in that which gets free
 //   groups devices               CUDA_VISIBLE_DEVICES of workers in bundles
 #include <manta/manta.h>
 
@@ -116,6 +117,31 @@ int places() {
   return 0;
 }
 
+/// Wherever the task waits, for two of the three bundles it has to go elsewhere.
+int busy() {
+  const PlacementGroup group =
+      manta::placement_group({{.cpus = 1}, {.cpus = 1}, {.cpus = 1}}, {.strategy = Strategy::kStrictSpread});
+  check_ready(group);
+  const auto fill = [&](int bundle) {
+    const auto keeper = manta::spawn<Keeper>.with({.cpus = 1, .group = group, .bundle = bundle})();
+    keeper.wait_ready(30s);
+    return keeper;
+  };
+  std::vector<manta::Actor<Keeper>> keepers{fill(0), fill(1), fill(2)};
+  for (int bundle = 0; bundle < 3; ++bundle) {
+    const manta::Ref<uint32_t> task = manta::remote<&where>.with({.cpus = 1, .group = group})();
+    check(!task.wait(300ms), "all bundles are busy");
+    manta::Actor<Keeper>& keeper = keepers[static_cast<size_t>(bundle)];
+    keeper.kill();
+    const manta::Result<uint32_t> node = task.result(20s);
+    check(node.ok() && *node == group.nodes()[static_cast<size_t>(bundle)].value,
+          "the task runs in bundle " + std::to_string(bundle) + ", which is free: " + node.status().message());
+    keeper = fill(bundle);
+  }
+  std::printf("a task ran in each bundle that got free\n");
+  return 0;
+}
+
 int waits() {
   const PlacementGroup group = manta::placement_group({{.cpus = 0.1}, {.cpus = 0.1}, {.cpus = 0.1}, {.cpus = 0.1}},
                                                       {.strategy = Strategy::kStrictSpread, .name = "four"});
@@ -199,6 +225,7 @@ int program(int argc, char** argv) {
   const auto number = [&](int at) { return argc > at ? std::atoi(argv[at]) : 1; };
   if (what == "rate") return rate(number(2), number(3));
   if (what == "places") return places();
+  if (what == "busy") return busy();
   if (what == "waits") return waits();
   if (what == "rivals") return rivals(number(2));
   if (what == "lost") return lost();

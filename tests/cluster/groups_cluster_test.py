@@ -24,6 +24,10 @@ class GroupsTest(unittest.TestCase):
         with Cluster(nodes=3, labels=["place=first", "place=second", "place=third"]) as cluster:
             self.assertIn("everything ran where it should", self.check(cluster, cluster.run("cluster-groups", "places")))
 
+    def test_what_waits_in_a_group_has_the_bundle_that_gets_free(self):
+        with Cluster(nodes=3) as cluster:
+            self.assertIn("each bundle that got free", self.check(cluster, cluster.run("cluster-groups", "busy", timeout_s=120)))
+
     def test_what_does_not_fit_waits_and_says_why(self):
         with Cluster(nodes=3) as cluster:
             said = self.check(cluster, cluster.run("cluster-groups", "waits"))
