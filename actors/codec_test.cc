@@ -94,7 +94,8 @@ TEST(Codec, BuffersAreViewsWhenTheBlobHasAnOwner) {
 }
 
 TEST(Codec, ClosuresTravelByTheirCaptures) {
-  const int k = 7;
+  int k = 6;
+  ++k;  // else it would not be captured
   auto times = [k](int x) { return k * x; };
   EXPECT_EQ(round_trip(times)(6), 42);
 }

@@ -58,12 +58,13 @@ void InlineRuntime::finish(ObjectEntry& entry, Result<std::string> blob, std::ve
     const std::lock_guard lock(mutex_);
     if (entry.is_ready()) return;
     if (!inside.empty()) entry.more().inside = std::move(inside);
+    const ObjectState state = blob.ok() ? ObjectState::kInline : ObjectState::kFailed;
     if (blob.ok()) {
       entry.blob = std::move(blob).value();
     } else {
       entry.error = blob.status();
     }
-    entry.state.store(blob.ok() ? ObjectState::kInline : ObjectState::kFailed, std::memory_order_release);
+    entry.state.store(state, std::memory_order_release);
     waiters.swap(entry.waiters);
   }
   for (const detail::Waiter& waiter : waiters) waiter.ready(waiter.context);

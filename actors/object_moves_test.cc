@@ -10,7 +10,6 @@ namespace manta {
 namespace {
 
 using detail::Handle;
-using detail::ObjectState;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 

@@ -402,7 +402,7 @@ void ObjectTable::drop_unwanted(ObjectEntry& entry) {
   if (!is_wanted(entry) && entry.extras && entry.extras->lineage_refs > 0) drop_value(entry);
 }
 
-void ObjectTable::hold_for_lineage(Handle handle) {
+void ObjectTable::hold_for_lineage(const Handle& handle) {
   ++handle.get()->more().lineage_refs;
   note_exported(*handle.get());
 }

@@ -45,7 +45,7 @@ Status enroll_once(const std::string& address, const wire::LinkKeys& own, const 
 Status enroll(const std::string& address, const wire::LinkKeys& own, const wire::JoinToken& token, milliseconds patience) {
   const auto deadline = std::chrono::steady_clock::now() + patience;
   while (true) {
-    const Status status = enroll_once(address, own, token, patience);
+    Status status = enroll_once(address, own, token, patience);
     if (status.ok()) return status;
     MANTA_ASSIGN_OR_RETURN(const Line line, wire::visit_head({address, token.head_public_key, own}));
     if (greet(*line, patience).ok()) return {};

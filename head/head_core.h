@@ -62,7 +62,7 @@ struct HeadEffects {
 
 class HeadCore {
  public:
-  explicit HeadCore(HeadSettings settings = {})
+  explicit HeadCore(const HeadSettings& settings = {})
       : settings_(settings), members_(settings.membership), jobs_table_(settings.jobs) {}
 
   /// What node `from` says; 0 is one that has no number yet. `number`: see wire::Told. What was said before has no effect.

@@ -101,6 +101,9 @@ class StoreCore {
 
   [[nodiscard]] Effects step(const Event& event, Time now);
   [[nodiscard]] std::optional<Time> next_deadline() const;
+  /// Where the object of this slot and generation lies, however large; nothing when it is not, or not yet known to be,
+  /// there.
+  [[nodiscard]] std::optional<wire::ObjectLocation> find(uint32_t slot, uint32_t generation) const;
   [[nodiscard]] Counts counts() const;
   /// A page of the objects that are here, in memory or on disk; see wire/list_page.h. Cost: O(objects on disk) at the end.
   [[nodiscard]] wire::Listed list(const wire::ListRequest& request) const;

@@ -212,6 +212,12 @@ void StoreCore::unlink(uint32_t index) {
   slot.newer = slot.older = kNoSlot;
 }
 
+std::optional<wire::ObjectLocation> StoreCore::find(uint32_t slot, uint32_t generation) const {
+  const bool is_there =
+      slot < slots_.size() && slots_[slot].state == SlotState::kLive && slots_[slot].generation == generation;
+  return is_there ? std::optional(location_of(slot)) : std::nullopt;
+}
+
 wire::ObjectLocation StoreCore::location_of(uint32_t slot) const {
   const Slot& at = slots_[slot];
   return {at.segment, at.offset, at.size_bytes, slot, at.generation};

@@ -354,6 +354,10 @@ Result<bool> StoreServer::handle_forwarded(ProcessId from, wire::Type type, std:
   return true;
 }
 
+std::optional<wire::ObjectLocation> StoreServer::find(uint32_t slot, uint32_t generation) const {
+  return state_->core.find(slot, generation);
+}
+
 void StoreServer::copied(wire::NodeNumber to, std::vector<wire::ObjectLocation> objects) {
   (void)state_->step(event::Copied{to, std::move(objects)});
 }

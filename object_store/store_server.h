@@ -117,6 +117,8 @@ class StoreServer {
   Result<bool> handle_forwarded(ProcessId from, wire::Type type, std::string_view body);
   /// Objects of this node were given to another, which will be told when they are freed.
   void copied(wire::NodeNumber to, std::vector<wire::ObjectLocation> objects);
+  /// See StoreCore::find.
+  [[nodiscard]] std::optional<wire::ObjectLocation> find(uint32_t slot, uint32_t generation) const;
   /// What another node's store says.
   void hear(wire::NodeNumber from, const wire::StoreWord& word);
   /// This node is drained: its objects go to these nodes, from each of which the owners are told. To be said again when it

@@ -1,6 +1,5 @@
 // Where work may run, and why it waits, on one raylet, the head and other nodes invented.
 #include "raylet/testing/group_session.h"
-#include "wire/node_resources.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

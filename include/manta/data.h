@@ -88,14 +88,14 @@ class Dataset {
   requires data::Maps<C>
   [[nodiscard]] Dataset map_batches(MapOptions options = {}, Args&&... args) const {
     return with_pool(std::make_shared<data::PoolFactoryOf<C, data::kept_argument<Args>...>>(std::forward<Args>(args)...),
-                     typeid(C).name(), std::move(options));
+                     typeid(C).name(), options);
   }
   /// Calls a function (or a lambda without captures) on batches, in tasks; with batch_size 0 as part of the step before.
   template <auto Fn>
   requires data::Maps<decltype(Fn)>
   [[nodiscard]] Dataset map_batches(MapOptions options = {}) const {
     return with_function(data::kernel_spec<data::MapFunction<Fn>>(""), typeid(data::MapFunction<Fn>).name(),
-                         std::move(options));
+                         options);
   }
 
   /// Keeps the rows a predicate holds for: `bool(const arrow::RecordBatch&, int64_t row)`, or for speed

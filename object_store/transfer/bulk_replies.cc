@@ -25,10 +25,11 @@ Status BulkReplies::run() {
     const Time idle_until = Clock::real().now() + limits_.idle_for;
     MANTA_ASSIGN_OR_RETURN(const size_t got, stream_.read_some(std::span(in_).subspan(have), idle_until));
     have += got;
-    size_t used = 0;
-    for (; have - used >= sizeof(BulkRequest); used += sizeof(BulkRequest)) {
-      BulkRequest request;
-      std::memcpy(&request, in_.data() + used, sizeof request);
+    std::vector<BulkRequest> requests(have / sizeof(BulkRequest));
+    const size_t used = requests.size() * sizeof(BulkRequest);
+    std::memcpy(requests.data(), in_.data(), used);
+    source_.learn(requests);
+    for (const BulkRequest& request : requests) {
       MANTA_RETURN_IF_ERROR(check_request(request));
       MANTA_RETURN_IF_ERROR(serve(request));
     }

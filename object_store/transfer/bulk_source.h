@@ -8,7 +8,9 @@
 
 #include <atomic>
 #include <mutex>
+#include <optional>
 #include <span>
+#include <unordered_map>
 #include <vector>
 
 namespace manta::object_store {
@@ -29,6 +31,8 @@ class BulkSource {
 
   /// Whether `read` will not have to wait, as far as can be seen.
   [[nodiscard]] bool is_ready(const BulkRequest& request) const;
+  /// These will be read: what the peer says of where they lie is not believed, so the store is asked, once for all of them.
+  void learn(std::span<const BulkRequest> requests);
   /// Of an object of this node, or of one that it has a copy of, whole or in part. Waits as long as the request allows.
   [[nodiscard]] Result<ChunkBytes> read(const BulkRequest& request, wire::NodeNumber peer);
   /// The store is told that the peer has, or will have, a copy.
@@ -40,12 +44,16 @@ class BulkSource {
   [[nodiscard]] uint64_t served_bytes() const { return served_bytes_; }
 
  private:
+  [[nodiscard]] std::optional<wire::ObjectLocation> known(const wire::ObjectLocation& named);
+  [[nodiscard]] Result<wire::ObjectLocation> place_of(const wire::ObjectLocation& named);
+
   wire::NodeNumber node_;
   LocalReader& reader_;
   TransferQueue& under_way_;
   std::atomic<uint64_t> served_bytes_{0};
   std::mutex mutex_;
-  Spread spread_;  // behind mutex_
+  Spread spread_;                                             // behind mutex_
+  std::unordered_map<uint64_t, wire::ObjectLocation> known_;  // behind mutex_; by name: where they lie, as the store said
 };
 
 }  // namespace manta::object_store

@@ -121,11 +121,19 @@ TEST_F(Port, HostileRequestsLoseTheirConnectionOnly) {
 TEST_F(Port, WhatIsNotThereIsSaidToBeLostAndTheConnectionGoesOn) {
   RawPeer peer(cluster.endpoint(1));
   ASSERT_TRUE(peer.open().ok());
-  std::vector<BulkRequest> lost(4, request());
+  MutableBlock block = (*owner)->create(100'000, seconds(20)).value();  // behind it: what a peer has not named
+  std::memset(block.data(), 8, block.size());
+  ASSERT_TRUE((*owner)->seal(std::move(block), {owner->process(), 2}).ok());
+  std::vector<BulkRequest> lost(8, request());
   lost[0].generation += 1;
   lost[1].slot = ~uint32_t{0};
   lost[2].object_bytes = uint64_t{1} << 60;  // beyond its segment
   lost[3].segment += 77;
+  lost[4].object_bytes += 1'000;  // what follows it
+  lost[4].offset = at.size_bytes;
+  lost[5].segment_offset += 100'032;  // another one
+  lost[6].segment_offset += 64;
+  lost[7].object_bytes -= 1;
   for (const BulkRequest& each : lost) {
     const BulkReply reply = peer.ask(each).value();
     EXPECT_EQ(reply.kind, BulkKind::kFailed);

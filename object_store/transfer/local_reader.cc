@@ -46,12 +46,27 @@ void LocalReader::copied(wire::NodeNumber to, const wire::ObjectLocation& object
   copied_[to].push_back(object);
 }
 
+std::vector<std::optional<wire::ObjectLocation>> LocalReader::locate(std::vector<wire::ObjectLocation> objects,
+                                                                     Time deadline) {
+  auto search = std::make_shared<Search>();
+  search->found.resize(objects.size());
+  search->objects = std::move(objects);
+  std::unique_lock lock(mutex_);
+  if (searches_.empty()) wake_.ring();
+  searches_.push_back(search);
+  if (!searched_.wait_until(lock, deadline, [&] { return search->is_done || closed_; }) || closed_)
+    return std::vector<std::optional<wire::ObjectLocation>>(search->found.size());
+  return std::move(search->found);
+}
+
 void LocalReader::on_wake() {
   std::vector<Asked> asked;
+  std::vector<std::shared_ptr<Search>> searches;
   std::map<wire::NodeNumber, std::vector<wire::ObjectLocation>> copied;
   {
     std::lock_guard lock(mutex_);
     asked.swap(asked_);
+    searches.swap(searches_);
     copied.swap(copied_);
     copied_count_ = 0;
     drained_.notify_all();
@@ -61,6 +76,14 @@ void LocalReader::on_wake() {
     Result<bool> handled = store_.handle(process_, wire::Frame{each.type, std::move(each.body), {}});
     MANTA_CHECK(handled.ok(), handled.status().to_string());
   }
+  if (searches.empty()) return;
+  std::lock_guard lock(mutex_);
+  for (const auto& search : searches) {
+    for (size_t i = 0; i < search->objects.size(); ++i)
+      search->found[i] = store_.find(search->objects[i].slot, search->objects[i].generation);
+    search->is_done = true;
+  }
+  searched_.notify_all();
 }
 
 void LocalReader::close() {
@@ -68,6 +91,7 @@ void LocalReader::close() {
     std::lock_guard lock(mutex_);
     closed_ = true;
     drained_.notify_all();
+    searched_.notify_all();
   }
   client_->disconnected(Status(Code::kUnavailable, "bulk transfer has ended"));
 }
