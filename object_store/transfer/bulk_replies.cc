@@ -27,7 +27,7 @@ Status BulkReplies::run() {
     have += got;
     std::vector<BulkRequest> requests(have / sizeof(BulkRequest));
     const size_t used = requests.size() * sizeof(BulkRequest);
-    std::memcpy(requests.data(), in_.data(), used);
+    if (used > 0) std::memcpy(requests.data(), in_.data(), used);
     source_.learn(requests);
     for (const BulkRequest& request : requests) {
       MANTA_RETURN_IF_ERROR(check_request(request));
