@@ -402,7 +402,8 @@ void ObjectTable::drop_unwanted(ObjectEntry& entry) {
   if (!is_wanted(entry) && entry.extras && entry.extras->lineage_refs > 0) drop_value(entry);
 }
 
-void ObjectTable::hold_for_lineage(const Handle& handle) {
+// By value: the caller's hold ends here.
+void ObjectTable::hold_for_lineage(Handle handle) {  // NOLINT(performance-unnecessary-value-param)
   ++handle.get()->more().lineage_refs;
   note_exported(*handle.get());
 }

@@ -101,7 +101,7 @@ class ObjectTable {
   void drop_unwanted(detail::ObjectEntry& entry);
 
   /// From a handle to a reference of lineage, and back. The object must be this process's own.
-  void hold_for_lineage(const detail::Handle& handle);
+  void hold_for_lineage(detail::Handle handle);
   detail::Handle take_from_lineage(detail::ObjectEntry& entry);
   void release_from_lineage(detail::ObjectEntry& entry);
   [[nodiscard]] bool is_own(const detail::ObjectEntry& entry) const { return !is_borrowed(entry); }

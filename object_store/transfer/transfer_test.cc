@@ -243,10 +243,10 @@ TEST_F(Pair, APeerThatStallsIsGivenUpAtTheDeadline) {
 }
 
 TEST_F(Pair, WhoIsPatientWaitsForASlowLinkAndNotForAStalledOne) {
-  std::atomic<bool> stalls{false};
-  start_behind([&](std::span<std::byte> bytes, uint64_t, int) {
+  const auto stalls = std::make_shared<std::atomic<bool>>(false);  // the proxy outlasts this function
+  start_behind([stalls](std::span<std::byte> bytes, uint64_t, int) {
     std::this_thread::sleep_for(std::chrono::nanoseconds(150 * bytes.size()));
-    return stalls ? TestProxy::Verdict::kStall : TestProxy::Verdict::kPass;
+    return *stalls ? TestProxy::Verdict::kStall : TestProxy::Verdict::kPass;
   });
   const auto read_patiently = [&](const wire::ObjectLocation& at, milliseconds within) {
     return (*reader)->pin_patiently(at, std::chrono::steady_clock::now() + within, milliseconds(400)).status();
@@ -257,7 +257,7 @@ TEST_F(Pair, WhoIsPatientWaitsForASlowLinkAndNotForAStalledOne) {
   EXPECT_TRUE(status.ok()) << status.to_string();
   EXPECT_GT(std::chrono::steady_clock::now() - start, milliseconds(1'500)) << "too fast to show anything";
   EXPECT_EQ(read_patiently(other, milliseconds(100)).code(), Code::kTimeout) << "the reader's own deadline";
-  stalls = true;
+  *stalls = true;
   start = std::chrono::steady_clock::now();
   const Status stalled = read_patiently(put(*owner, 8 * kMiB, 3), std::chrono::seconds(60));
   EXPECT_EQ(stalled.code(), Code::kTimeout) << stalled.to_string();
